@@ -1,0 +1,1 @@
+"""The core decides and never does: pure values and functions over the standard library alone."""
