@@ -1,0 +1,147 @@
+# The commands of trueup; `make` alone lists them. Setup runs by itself, and only when something changed.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# Another interpreter: make test-py PYTHON=python3.13 VENV=.venv-3.13
+VENV ?= .venv
+BIN := $(VENV)/bin
+STATIC := src/trueup/api/static
+SEED ?= 1
+ARGS ?=
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
+WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -type f -print 2>/dev/null)
+
+# Stamps: a step runs again when what it read is newer than its stamp.
+PY_LOCKED := $(VENV)/.trueup-locked
+PY_READY := $(VENV)/.trueup-ready
+WEB_READY := web/node_modules/.trueup-ready
+WEB_BUILT := $(STATIC)/index.html
+
+.PHONY: help
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- setup ----------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(PY_READY) $(WEB_READY) ## install everything into .venv and web/node_modules, from the locks
+
+$(BIN)/python:
+	@python=$$(scripts/need.sh python); echo "trueup: making $(VENV) with $$python"; "$$python" -m venv $(VENV)
+
+$(PY_LOCKED): requirements.lock | $(BIN)/python
+	@echo "trueup: installing Python packages from requirements.lock"
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@touch $@
+
+# The build backend comes from the lock too; nothing is fetched to install ourselves.
+$(PY_READY): $(PY_LOCKED) pyproject.toml
+	@$(PIP_INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+web/package.json web/package-lock.json:
+	@echo "trueup: $@ is missing, so the dashboard cannot be built: restore it with git checkout -- web" >&2; exit 1
+
+$(WEB_READY): web/package.json web/package-lock.json web/.npmrc
+	@scripts/need.sh node >/dev/null
+	@echo "trueup: installing the dashboard's packages from web/package-lock.json"
+	@cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(WEB_BUILT): $(WEB_READY) $(WEB_SOURCES)
+	@echo "trueup: building the dashboard into $(STATIC)"
+	@cd web && npm run --silent build
+	@test -f $@ || { echo "trueup: the build wrote no $@: point build.outDir of web/vite.config.ts there" >&2; exit 1; }
+	@touch $@
+
+# --- run ------------------------------------------------------------------------------------------
+
+.PHONY: run
+run: $(PY_READY) $(WEB_BUILT) ## set up and start trueup with its dashboard against the simulator
+	@exec $(BIN)/trueup demo $(ARGS)
+
+.PHONY: sim
+sim: $(PY_READY) ## start the simulated broker alone: make sim SEED=7
+	@exec $(BIN)/trueup simulate --seed $(SEED) $(ARGS)
+
+.PHONY: web
+web: $(WEB_BUILT) ## build the dashboard into the Python package
+
+# --- test -----------------------------------------------------------------------------------------
+
+.PHONY: test
+test: test-py test-web test-e2e ## set up and run all tests: Python, dashboard, browser
+
+.PHONY: test-py
+test-py: $(PY_READY) ## run the Python tests: make test-py ARGS='-k drift'
+	@$(BIN)/python -m pytest -m "not e2e and not external_service" --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+.PHONY: test-web
+test-web: $(WEB_READY) ## run the dashboard's own tests
+	@cd web && npm --silent test
+
+# One at a time: each opens a browser and a whole trueup, and two cores are soon full.
+.PHONY: test-e2e
+test-e2e: $(PY_READY) $(WEB_BUILT) ## run the browser tests in a real Chromium
+	@chromium=$$(scripts/need.sh chromium); TRUEUP_CHROMIUM="$$chromium" $(BIN)/python -m pytest -m e2e $(ARGS) tests/e2e
+
+.PHONY: test-external
+test-external: $(PY_READY) ## run the tests that need a service such as Redis
+	@scripts/need.sh redis >/dev/null
+	@$(BIN)/python -m pytest -m external_service $(ARGS)
+
+.PHONY: bench
+bench: $(PY_READY) ## measure latency and throughput on this machine
+	@$(BIN)/python bench/run.py $(ARGS)
+
+# --- check ----------------------------------------------------------------------------------------
+
+.PHONY: check lint types contracts spelling check-web
+check: lint types contracts spelling check-web ## lint, types, import contracts, spelling, dashboard
+
+lint: $(PY_READY)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(PY_READY)
+	@$(BIN)/mypy
+
+contracts: $(PY_READY)
+	@$(BIN)/lint-imports
+
+spelling: $(PY_READY)
+	@git ls-files -z | xargs -0 $(BIN)/codespell
+
+check-web: $(WEB_READY)
+	@cd web && npm run --silent check
+
+.PHONY: fix
+fix: $(PY_READY) $(WEB_READY) ## mend what a machine can mend: imports, format
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+	@cd web && npx --no-install biome check --write
+
+.PHONY: docs
+docs: $(PY_READY) ## check that the docs still tell the truth
+	@$(BIN)/python -m pytest tests/docs $(ARGS)
+
+# --- upkeep ---------------------------------------------------------------------------------------
+
+# Run it on Python 3.11, the floor: what 3.11 needs, later versions can have too, and not the other way round.
+.PHONY: lock
+lock: $(BIN)/python ## write both locks anew: make lock ARGS=--upgrade
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "trueup: make the lock with Python 3.11: make lock PYTHON=python3.11 VENV=.venv-lock")'
+	@$(BIN)/python -c 'import piptools' 2>/dev/null || $(PIP_INSTALL) pip-tools
+	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock $(ARGS) pyproject.toml
+	@cd web && npm install --package-lock-only --ignore-scripts --loglevel=error
+
+.PHONY: clean
+clean: ## remove what was built and cached; .venv and web/node_modules stay
+	@rm -rf build dist $(STATIC) web/dist web/coverage test-results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
