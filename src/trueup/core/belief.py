@@ -1,0 +1,218 @@
+"""All that we hold true about one account, as one value: the fold of the journal through `step`.
+
+Belief is a mutable value with one owner, the sequencer: `step` folds an input into it in place, because copying it for
+each input costs more than everything else together. Everyone else reads. It is plain data without clocks, locks or
+callables, so that it can be kept as a checkpoint. Invariant: only `step` and what it calls change it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from trueup.core.breakers import Gate
+from trueup.core.model import (
+    ZERO,
+    AccountReport,
+    BrokerOrderId,
+    ClientOrderId,
+    FeedName,
+    OrderId,
+    Symbol,
+    TradingState,
+)
+from trueup.core.orders import Leg, Order
+from trueup.core.positions import Lot, PositionBook
+from trueup.core.truth import FeedState, Truth
+
+SNAPSHOT_SLACK = timedelta(minutes=5)
+"""How far behind the last proof a snapshot looks for changes: broker clocks, replicas and activity lists lag."""
+
+
+@dataclass(slots=True)
+class Drift:
+    """One difference between belief and a snapshot, from suspicion to its end."""
+
+    drift_id: str
+    kind: str
+    subject: str
+    believed: str
+    reported: str
+    first_seen_at: datetime
+    at: datetime
+    state: str = "suspected"
+    evidence: str = ""
+    trued_up: bool = False
+    difference: Decimal = ZERO
+    fills_seen: int = 0
+
+
+@dataclass(slots=True)
+class Expectation:
+    """Something was learned by asking, and the live stream ought to tell it too until `deadline`."""
+
+    leg_id: BrokerOrderId
+    version: datetime | None
+    filled: Decimal
+    deadline: datetime
+    source: str
+    fills: int
+
+
+@dataclass(slots=True)
+class Belief:
+    """One account's orders, positions and cash as believed, and how sure of it we are."""
+
+    account: str
+    epoch: str
+    offset: int = 0
+    at: datetime | None = None
+    orders: dict[OrderId, Order] = field(default_factory=dict)
+    open_orders: dict[OrderId, Order] = field(default_factory=dict)
+    by_broker: dict[BrokerOrderId, Leg] = field(default_factory=dict)
+    by_client: dict[ClientOrderId, Leg] = field(default_factory=dict)
+    legs_by_symbol: dict[Symbol, list[Leg]] = field(default_factory=dict)
+    books: dict[Symbol, PositionBook] = field(default_factory=dict)
+    fill_counts: dict[Symbol, int] = field(default_factory=dict)
+    account_report: AccountReport | None = None
+    account_at: datetime | None = None
+    cash_base: Decimal | None = None
+    flow: Decimal = ZERO
+    """Money in (+) and out (-) by all fills; cash is its base plus what flowed since."""
+    flow_base: Decimal = ZERO
+    initial_equity: Decimal | None = None
+    peak_equity: Decimal = ZERO
+    max_drawdown: Decimal = ZERO
+    baseline_at: datetime | None = None
+    truth: Truth = field(default_factory=Truth)
+    gate: Gate = field(default_factory=Gate)
+    drifts: dict[str, Drift] = field(default_factory=dict)
+    drift_log: list[Drift] = field(default_factory=list)
+    expectations: dict[BrokerOrderId, Expectation] = field(default_factory=dict)
+    timers: list[tuple[datetime, int, str, str]] = field(default_factory=list)
+    timer_count: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+    broker: str = ""
+    runtime_version: str = ""
+
+    @property
+    def trading_state(self) -> TradingState:
+        """The strictest trading state that anyone demands."""
+        return self.gate.trading_state
+
+    @property
+    def entries_gated(self) -> bool:
+        """True when nothing may leave that can increase risk."""
+        return self.gate.trading_state is not TradingState.ACTIVE
+
+    @property
+    def halt_generation(self) -> int:
+        """Raised by every halt and kill; what was decided under an older one is not sent."""
+        return self.gate.halt_generation
+
+    @property
+    def next_deadline(self) -> datetime | None:
+        """When the core wants to be told the time."""
+        return self.timers[0][0] if self.timers else None
+
+    @property
+    def feeds(self) -> dict[FeedName, FeedState]:
+        """The streams as the core knows them."""
+        return self.truth.feeds
+
+    @property
+    def cash(self) -> Decimal | None:
+        """Cash as the broker last stated it, plus what fills have moved since; None before the first statement."""
+        if self.cash_base is None:
+            return None
+        return self.cash_base + self.flow - self.flow_base
+
+    def working_broker_ids(self) -> tuple[BrokerOrderId, ...]:
+        """Broker order ids of every leg that may still change, for a snapshot to ask after."""
+        ids = []
+        for order in self.open_orders.values():
+            for leg in order.legs:
+                if leg.broker_order_id is not None and (
+                    order.leg is leg or leg.replaced_by is None or leg.replaced_by not in self.by_broker
+                ):
+                    ids.append(leg.broker_order_id)
+                if leg.replaced_by is not None and leg.replaced_by not in self.by_broker:
+                    ids.append(leg.replaced_by)
+        return tuple(dict.fromkeys(ids))
+
+    def snapshot_since(self) -> datetime | None:
+        """From when on a snapshot must tell closed orders and executions; None before the first."""
+        if self.truth.proved_at is None:
+            return None
+        return self.truth.proved_at - SNAPSHOT_SLACK
+
+    def in_doubt(self) -> list[ClientOrderId]:
+        """Client order ids of requests whose outcome nobody knows."""
+        return [
+            leg.client_order_id
+            for order in self.open_orders.values()
+            if order.in_doubt is not None and (leg := order.legs[-1]).client_order_id is not None
+        ]
+
+    def truth_lag_s(self, now: datetime) -> Decimal | None:
+        """Seconds since belief was last known to equal the broker's books; None before the first proof."""
+        return self.truth.lag_s(now)
+
+    def book(self, symbol: Symbol) -> PositionBook:
+        """The book of one symbol, opened when it is first asked for."""
+        book = self.books.get(symbol)
+        if book is None:
+            book = self.books[symbol] = PositionBook(symbol)
+        return book
+
+    def settled_book(self, symbol: Symbol) -> PositionBook:
+        """The book with average price and profit folded, whatever arrived out of order."""
+        book = self.book(symbol)
+        if book.dirty:
+            book.refold(self._lots(symbol))
+        return book
+
+    def _lots(self, symbol: Symbol) -> Iterator[Lot]:
+        for leg in self.legs_by_symbol.get(symbol, ()):
+            if leg.opening:
+                continue
+            factor = 1 if leg.side == "BUY" else -1
+            for name, held in leg.executions.items():
+                if not held.busted:
+                    execution = held.execution
+                    yield Lot(execution.at, name, factor * execution.quantity, execution.price)
+            if leg.residual and leg.residual_at is not None:
+                yield Lot(leg.residual_at, f"~{leg.broker_order_id}", factor * leg.residual, leg.residual_price)
+
+    def set_timer(self, at: datetime, kind: str, key: str) -> None:
+        """Ask to be told the time at `at`."""
+        self.timer_count += 1
+        heapq.heappush(self.timers, (at, self.timer_count, kind, key))
+
+    def due_timers(self, now: datetime) -> list[tuple[str, str]]:
+        """Take out every timer that is due, in order."""
+        due = []
+        while self.timers and self.timers[0][0] <= now:
+            _, _, kind, key = heapq.heappop(self.timers)
+            due.append((kind, key))
+        return due
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter that health shows."""
+        self.counters[name] = self.counters.get(name, 0) + by
+
+    def find_order(self, any_id: str) -> Order | None:
+        """An order by our id, a client order id, or a broker order id."""
+        order = self.orders.get(OrderId(any_id))
+        if order is not None:
+            return order
+        leg = self.by_client.get(ClientOrderId(any_id)) or self.by_broker.get(BrokerOrderId(any_id))
+        return self.orders[leg.order_id] if leg is not None else None
+
+
+def new_belief(*, account: str, epoch: str) -> Belief:
+    """Belief before anything was heard."""
+    return Belief(account=account, epoch=epoch)

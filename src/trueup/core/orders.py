@@ -1,0 +1,563 @@
+"""The order's life.
+
+Theory. One order of ours may be known to the broker under several broker order ids, because every replace brings a new
+one. Each such id is a *leg*; a leg is what the broker reports on, and the order is the sum of its legs. The broker's
+reports reach us late, twice, in any order, or never; so a leg is not a sequence of transitions to be obeyed but a value
+that is *joined* with each report:
+
+- **status** moves by `TRANSITIONS` of time: the report with the broker's later version wins; within one version the
+  higher rank wins; a terminal status beats every other and is never left. What we concluded ourselves (`presumed`)
+  yields to any report at all.
+- **filled quantity** is the broker's cumulative quantity, never a sum of increments. It is a maximum, except that a
+  bust, a correction, or a full reconciliation with a later version may lower it; from then on (`floor`) reports older
+  than that no longer count.
+- **executions** are counted once: by execution id, and where two sources name one match differently, by the stretch of
+  cumulative quantity that it covers. What the broker counts as filled and no execution explains yet is the *residual*:
+  it has a quantity and a price, moves the position at once, and shrinks as the real executions arrive.
+
+Because each rule is a join, the order of delivery does not matter and repetition changes nothing.
+
+Not for positions, cash, or deciding what to send. Invariant: `executed + residual == filled` for every leg.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from trueup.core.model import (
+    ZERO,
+    BrokerOrderId,
+    ClientOrderId,
+    Execution,
+    ExecType,
+    ExecutionId,
+    OrderId,
+    OrderReport,
+    OrderStatus,
+    OrderType,
+    RequestKind,
+    Side,
+    Source,
+    Symbol,
+    TimeInForce,
+)
+
+TERMINAL = frozenset(
+    {
+        OrderStatus.FILLED,
+        OrderStatus.CANCELED,
+        OrderStatus.REPLACED,
+        OrderStatus.REJECTED,
+        OrderStatus.EXPIRED,
+        OrderStatus.DENIED,
+    }
+)
+
+RANK: dict[OrderStatus, int] = {
+    OrderStatus.PENDING_NEW: 0,
+    OrderStatus.NEW: 1,
+    OrderStatus.PARTIALLY_FILLED: 2,
+    OrderStatus.PENDING_REPLACE: 3,
+    OrderStatus.PENDING_CANCEL: 4,
+    OrderStatus.DENIED: 5,
+    OrderStatus.REJECTED: 6,
+    OrderStatus.REPLACED: 7,
+    OrderStatus.EXPIRED: 8,
+    OrderStatus.CANCELED: 9,
+    OrderStatus.FILLED: 10,
+}
+"""Decides between two reports that bear the same version. FILLED is last: a fill and a cancel in one instant is a fill."""
+
+_S = OrderStatus
+_LIVE = (_S.PENDING_NEW, _S.NEW, _S.PARTIALLY_FILLED, _S.PENDING_CANCEL, _S.PENDING_REPLACE)
+TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
+    _S.PENDING_NEW: frozenset({*_LIVE, *TERMINAL} - {_S.PENDING_NEW}),
+    _S.NEW: frozenset({*_LIVE, *TERMINAL} - {_S.NEW, _S.DENIED}),
+    # a refused cancel or replace returns an order to where it was; a done-for-day order is new again in the morning
+    _S.PARTIALLY_FILLED: frozenset({*_LIVE, *TERMINAL} - {_S.PARTIALLY_FILLED, _S.DENIED}),
+    _S.PENDING_CANCEL: frozenset({*_LIVE, *TERMINAL} - {_S.PENDING_CANCEL, _S.DENIED}),
+    _S.PENDING_REPLACE: frozenset({*_LIVE, *TERMINAL} - {_S.PENDING_REPLACE, _S.DENIED}),
+    # between two terminal words of the broker the later version wins; none leads back to life
+    _S.FILLED: frozenset({_S.CANCELED, _S.EXPIRED, _S.REPLACED, _S.REJECTED}),
+    _S.CANCELED: frozenset({_S.FILLED, _S.EXPIRED, _S.REPLACED, _S.REJECTED}),
+    _S.REPLACED: frozenset({_S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED}),
+    _S.REJECTED: frozenset({_S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REPLACED}),
+    _S.EXPIRED: frozenset({_S.FILLED, _S.CANCELED, _S.REPLACED, _S.REJECTED}),
+    _S.DENIED: frozenset(),
+}
+"""Which status may follow which on the broker's word. A *presumed* status is left by any report (see `Leg.presumed`)."""
+
+
+@dataclass(slots=True)
+class Held:
+    """One execution that we hold, with how it was learned. A busted one stays, and counts nothing."""
+
+    execution: Execution
+    source: Source
+    learned_at: datetime
+    missed: bool = False
+    busted: bool = False
+    corrected: bool = False
+
+
+@dataclass(slots=True)
+class Leg:
+    """One broker order id of an order, or a request that has none yet."""
+
+    order_id: OrderId
+    client_order_id: ClientOrderId | None
+    broker_order_id: BrokerOrderId | None
+    symbol: Symbol
+    side: Side
+    status: OrderStatus = OrderStatus.PENDING_NEW
+    presumed: bool = True
+    """True while no report of the broker has spoken for this status."""
+    raw_status: str = ""
+    version: datetime | None = None
+    filled: Decimal = ZERO
+    floor: datetime | None = None
+    """Version of the newest known decrease; cumulative quantities of older reports no longer count."""
+    suspect: tuple[datetime, Decimal] | None = None
+    """A later report with a lower cumulative quantity that nothing explains yet."""
+    average_price: Decimal | None = None
+    average_total: Decimal = ZERO
+    """The filled quantity that `average_price` was stated for."""
+    quantity: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    replaces: BrokerOrderId | None = None
+    replaced_by: BrokerOrderId | None = None
+    filled_at: datetime | None = None
+    submitted_at: datetime | None = None
+    opening: Decimal = ZERO
+    """Shares that were filled before our books began; they are in the opening position already."""
+    executed: Decimal = ZERO
+    executed_value: Decimal = ZERO
+    executions: dict[ExecutionId, Held] = field(default_factory=dict)
+    stretches: dict[Decimal, ExecutionId] = field(default_factory=dict)
+    """Cumulative quantity after an execution -> that execution; the identity that all sources share."""
+    aliases: dict[ExecutionId, ExecutionId] = field(default_factory=dict)
+    annulled: dict[ExecutionId, Execution | None] = field(default_factory=dict)
+    """Busts (None) and corrections (the new terms) of executions, known before or after the execution itself."""
+    unplaced: dict[ExecutionId, Held] = field(default_factory=dict)
+    """Executions that would exceed the broker's cumulative quantity; held, shown, not counted."""
+    residual_price: Decimal = ZERO
+    residual_source: Source = Source.RUNTIME
+    residual_at: datetime | None = None
+    residual_missed: bool = False
+
+    @property
+    def residual(self) -> Decimal:
+        """Shares that the broker counts as filled and that no execution explains yet; negative after an unseen bust."""
+        return self.filled - self.executed
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One line of an order's story, as it was understood when it arrived."""
+
+    offset: int
+    event: str
+    source: Source
+    broker_at: datetime | None
+    arrived_at: datetime
+    status_after: OrderStatus
+    filled_after: Decimal
+    text: str
+    changed: bool
+
+
+@dataclass(slots=True)
+class Order:
+    """One order of ours for life, through every replace; external ones included."""
+
+    order_id: OrderId
+    symbol: Symbol
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    origin: str
+    created_at: datetime
+    updated_at: datetime
+    source: Source
+    legs: list[Leg]
+    strategy_name: str = ""
+    reason: str = ""
+    in_flight: RequestKind | None = None
+    in_doubt: RequestKind | None = None
+    doubt_since: datetime | None = None
+    lookups_missed: int = 0
+    last_missed_at: datetime | None = None
+    cancel_wanted: bool = False
+    confirmed_at: datetime | None = None
+    parent: BrokerOrderId | None = None
+    order_class: str = ""
+    extended_hours: bool = False
+    absent_since: datetime | None = None
+    timeline: list[TimelineEntry] = field(default_factory=list)
+
+    @property
+    def leg(self) -> Leg:
+        """The leg that speaks for the order: the newest live one, else the last that ended in more than a hand-over."""
+        legs = self.legs
+        if len(legs) == 1:
+            return legs[0]
+        for leg in reversed(legs):
+            if leg.status not in TERMINAL:
+                return leg
+        for leg in reversed(legs):
+            if leg.status not in (OrderStatus.REPLACED, OrderStatus.REJECTED, OrderStatus.DENIED):
+                return leg
+        for leg in reversed(legs):
+            if leg.status is not OrderStatus.REPLACED:
+                return leg
+        return legs[-1]
+
+    @property
+    def status(self) -> OrderStatus:
+        """How the order stands, our own requests under way included."""
+        status = self.leg.status
+        if status is OrderStatus.REPLACED:
+            return OrderStatus.PENDING_REPLACE  # the successor has not been seen yet
+        if status in TERMINAL or status is OrderStatus.PENDING_NEW:
+            return status
+        if self.cancel_wanted:
+            return OrderStatus.PENDING_CANCEL
+        if RequestKind.REPLACE in (self.in_flight, self.in_doubt):
+            return OrderStatus.PENDING_REPLACE
+        return status
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when nothing more can fill, as far as the broker has said."""
+        leg = self.leg
+        return leg.status in TERMINAL and leg.status is not OrderStatus.REPLACED and self.in_doubt is None
+
+    @property
+    def filled(self) -> Decimal:
+        """Cumulative quantity over all legs."""
+        legs = self.legs
+        if len(legs) == 1:
+            return legs[0].filled
+        return sum((leg.filled for leg in legs), ZERO)
+
+    @property
+    def leaves(self) -> Decimal | None:
+        """Still open to execution; the larger of two live legs counts. None on a notional order, 0 when terminal."""
+        if self.is_terminal:
+            return ZERO
+        leaves = [leg.quantity - leg.filled for leg in self.legs if leg.status not in TERMINAL and leg.quantity is not None]
+        return max(leaves) if leaves else None
+
+    @property
+    def average_price(self) -> Decimal | None:
+        """Mean price of all executions and residuals; None before the first."""
+        legs = [leg for leg in self.legs if leg.filled]
+        if not legs:
+            return None
+        if len(legs) == 1:
+            leg = legs[0]
+            if leg.average_price is not None and leg.executed == ZERO:
+                return leg.average_price
+            return (leg.executed_value + leg.residual * leg.residual_price) / leg.filled
+        value = sum((leg.executed_value + leg.residual * leg.residual_price for leg in legs), ZERO)
+        return value / sum((leg.filled for leg in legs), ZERO)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What one input added to (or took from) an order: shares and price, as positions must book them.
+
+    `restated` says that prices of shares booked before have changed, so that the position must be folded anew.
+    """
+
+    quantity: Decimal
+    price: Decimal
+    at: datetime
+    held: Held | None
+    inferred: bool
+    kind: str = "fill"
+    replaces_inferred: bool = False
+
+
+@dataclass(slots=True)
+class Join:
+    """What joining one report changed."""
+
+    status_changed: bool = False
+    terms_changed: bool = False
+    fills: list[Fill] = field(default_factory=list)
+    delta: Decimal = ZERO
+    """Change of the leg's filled quantity."""
+    value: Decimal = ZERO
+    """Change of the money paid (buy) or received (sell) for it."""
+    restated: bool = False
+    surprises: list[str] = field(default_factory=list)
+    duplicate: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """True when belief moved at all."""
+        return self.status_changed or self.terms_changed or bool(self.fills) or self.restated
+
+
+def join_report(
+    leg: Leg,
+    report: OrderReport,
+    execution: Execution | None,
+    *,
+    source: Source,
+    at: datetime,
+    exec_type: ExecType = ExecType.STATUS,
+    refers_to: ExecutionId | None = None,
+    missed: bool = False,
+) -> Join:
+    """Join a leg with one report of the broker and, where it tells of a match, its execution."""
+    join = Join()
+    version = report.version
+    if version is None:
+        version = leg.version
+    known = leg.version
+    newer = known is None or (version is not None and version > known)
+    before_filled, before_value = leg.filled, leg.executed_value + leg.residual * leg.residual_price
+
+    _join_status(leg, report, version, newer, join)
+    if newer:
+        _take_terms(leg, report, join)
+        if version is not None:
+            leg.version = version
+    elif leg.broker_order_id is None or leg.presumed:
+        _take_terms(leg, report, join)
+    leg.presumed = False
+
+    if exec_type is ExecType.TRADE_CANCEL or exec_type is ExecType.TRADE_CORRECT:
+        _annul(leg, refers_to, execution if exec_type is ExecType.TRADE_CORRECT else None, join)
+        if exec_type is ExecType.TRADE_CORRECT:
+            execution = None
+        lowered = True
+        if version is not None and (leg.floor is None or version > leg.floor) and report.filled_quantity == leg.filled:
+            leg.floor = version
+    else:
+        # a full reconciliation has read the order twice; it may lower what nothing newer contradicts
+        lowered = source is Source.RECONCILE and (newer or version == known)
+    _join_filled(leg, report.filled_quantity, version, newer, lowered, join)
+    if execution is not None and exec_type is not ExecType.TRADE_CANCEL:
+        hold_execution(leg, execution, source=source, at=at, missed=missed, join=join)
+    if leg.unplaced:
+        _place(leg, join)
+    # the broker's average belongs to its cumulative quantity; an older report must not price a newer residual
+    if report.average_price is not None and report.filled_quantity == leg.filled:
+        leg.average_price = report.average_price
+        leg.average_total = leg.filled
+    _settle(leg, before_filled, before_value, source, at, report.filled_at, missed, join)
+    return join
+
+
+def _join_status(leg: Leg, report: OrderReport, version: datetime | None, newer: bool, join: Join) -> None:
+    old, new = leg.status, report.status
+    if leg.presumed:
+        take = True
+    elif new is old:
+        if newer:
+            leg.raw_status = report.raw_status
+        return
+    elif old in TERMINAL:
+        take = new in TERMINAL and (newer or (version == leg.version and RANK[new] > RANK[old]))
+    elif new in TERMINAL:
+        take = True
+    else:
+        take = newer or (version == leg.version and RANK[new] > RANK[old])
+    if take and (leg.presumed or new in TRANSITIONS[old]):
+        join.status_changed = new is not old
+        leg.status = new
+        leg.raw_status = report.raw_status
+
+
+def _take_terms(leg: Leg, report: OrderReport, join: Join) -> None:
+    if leg.broker_order_id is None:
+        leg.broker_order_id = report.broker_order_id
+        join.terms_changed = True
+    if leg.client_order_id is None:
+        leg.client_order_id = report.client_order_id
+    for name in ("quantity", "limit_price", "stop_price", "replaces", "replaced_by"):
+        value = getattr(report, name)
+        if value is not None and value != getattr(leg, name):
+            setattr(leg, name, value)
+            join.terms_changed = True
+    if report.submitted_at is not None and leg.submitted_at is None:
+        leg.submitted_at = report.submitted_at
+    if report.filled_at is not None:
+        leg.filled_at = report.filled_at
+
+
+def _join_filled(
+    leg: Leg, filled: Decimal, version: datetime | None, newer: bool, lowered: bool, join: Join
+) -> None:
+    if leg.floor is not None and version is not None and version < leg.floor:
+        return
+    if filled > leg.filled:
+        leg.filled = filled
+    elif filled < leg.filled:
+        if lowered:
+            floor = filled
+            if leg.suspect is not None and version is not None and leg.suspect[0] >= version:
+                floor = max(floor, leg.suspect[1])
+            leg.filled = floor
+            leg.floor = version
+            leg.suspect = None
+        elif newer and version is not None:
+            if leg.suspect is None or leg.suspect[0] < version:
+                leg.suspect = (version, filled)
+            join.surprises.append("filled_quantity_fell")
+
+
+def _annul(leg: Leg, refers_to: ExecutionId | None, correction: Execution | None, join: Join) -> None:
+    if refers_to is None:
+        join.surprises.append("correction_without_execution")
+        return
+    refers_to = leg.aliases.get(refers_to, refers_to)
+    if refers_to in leg.annulled and leg.annulled[refers_to] == correction:
+        join.duplicate = True
+        return
+    leg.annulled[refers_to] = correction
+    held = leg.executions.get(refers_to)
+    if held is None or held.busted:
+        return
+    _uncount(leg, held)
+    if correction is None:
+        held.busted = True
+        join.fills.append(Fill(-held.execution.quantity, held.execution.price, held.execution.at, held, False, "bust"))
+    else:
+        held.execution = correction
+        held.corrected = True
+        _count(leg, held)
+        join.fills.append(Fill(correction.quantity, correction.price, correction.at, held, False, "correction"))
+    join.restated = True
+
+
+def _count(leg: Leg, held: Held) -> None:
+    leg.executed += held.execution.quantity
+    leg.executed_value += held.execution.quantity * held.execution.price
+
+
+def _uncount(leg: Leg, held: Held) -> None:
+    leg.executed -= held.execution.quantity
+    leg.executed_value -= held.execution.quantity * held.execution.price
+
+
+def hold_execution(leg: Leg, execution: Execution, *, source: Source, at: datetime, missed: bool, join: Join) -> None:
+    """Count one execution once, whatever its source calls it; what exceeds the broker's own total is only held."""
+    name = execution.execution_id
+    if name in leg.executions or name in leg.aliases:
+        join.duplicate = True
+        return
+    cum = execution.cum_quantity
+    if cum is not None and not leg.annulled and leg.floor is None:
+        twin_id = leg.stretches.get(cum)
+        if twin_id is not None:
+            twin = leg.executions[twin_id]
+            if twin.execution.quantity == execution.quantity:
+                leg.aliases[name] = twin_id
+                join.duplicate = True
+                if twin.execution.price != execution.price:
+                    join.surprises.append("execution_price_conflict")
+                return
+        if cum > leg.filled:
+            leg.filled = cum  # the execution is itself the broker's word on the total
+    held = Held(execution, source, at, missed)
+    if name in leg.annulled:
+        correction = leg.annulled[name]
+        if correction is None:
+            held.busted = True
+            leg.executions[name] = held
+            return
+        held.execution = correction
+        held.corrected = True
+    if leg.executed + held.execution.quantity > leg.filled:
+        if name not in leg.unplaced:
+            leg.unplaced[name] = held
+            join.surprises.append("execution_beyond_total")
+        else:
+            join.duplicate = True
+        return
+    _admit(leg, name, held, join)
+
+
+def _admit(leg: Leg, name: ExecutionId, held: Held, join: Join) -> None:
+    leg.executions[name] = held
+    execution = held.execution
+    if execution.cum_quantity is not None:
+        leg.stretches[execution.cum_quantity] = name
+    _count(leg, held)
+    join.fills.append(Fill(execution.quantity, execution.price, execution.at, held, False))
+
+
+def _place(leg: Leg, join: Join) -> None:
+    for name in list(leg.unplaced):
+        held = leg.unplaced[name]
+        if leg.executed + held.execution.quantity <= leg.filled:
+            del leg.unplaced[name]
+            _admit(leg, name, held, join)
+
+
+def _settle(
+    leg: Leg,
+    before_filled: Decimal,
+    before_value: Decimal,
+    source: Source,
+    at: datetime,
+    filled_at: datetime | None,
+    missed: bool,
+    join: Join,
+) -> None:
+    """Price the residual so that the leg's value is the broker's average times its total, and say what was added."""
+    residual = leg.filled - leg.executed
+    join.delta = leg.filled - before_filled
+    real = ZERO
+    for fill in join.fills:
+        if fill.kind == "fill":
+            real += fill.quantity
+    if residual:
+        leg.residual_price = _residual_price(leg, residual)
+        grown = join.delta - real
+        if grown > 0:
+            leg.residual_source, leg.residual_at, leg.residual_missed = source, filled_at or leg.version or at, missed
+            join.fills.append(Fill(grown, leg.residual_price, leg.residual_at, None, True))
+    if real > join.delta and join.fills:
+        # shares that were known only as a residual now have their executions: the same shares, better evidence
+        covered = real - max(join.delta, ZERO)
+        for index, fill in enumerate(join.fills):
+            if fill.kind == "fill" and not fill.inferred and covered > 0:
+                join.fills[index] = Fill(
+                    fill.quantity, fill.price, fill.at, fill.held, False, "fill", replaces_inferred=True
+                )
+                covered -= fill.quantity
+        join.restated = True
+    join.value = leg.executed_value + residual * leg.residual_price - before_value
+    if residual and join.delta == ZERO and join.value:
+        join.restated = True
+
+
+def _residual_price(leg: Leg, residual: Decimal) -> Decimal:
+    average = leg.average_price
+    if average is not None and leg.average_total == leg.filled:
+        return (average * leg.filled - leg.executed_value) / residual
+    if leg.residual_price:
+        return leg.residual_price
+    if leg.executed:
+        return leg.executed_value / leg.executed
+    return average or leg.limit_price or leg.stop_price or ZERO
+
+
+def join_executions(
+    leg: Leg, executions: list[Execution], *, source: Source, at: datetime, missed: bool
+) -> Join:
+    """Join a leg with executions that came without a report, as a list of account activities does."""
+    join = Join()
+    before_filled, before_value = leg.filled, leg.executed_value + leg.residual * leg.residual_price
+    for execution in executions:
+        hold_execution(leg, execution, source=source, at=at, missed=missed, join=join)
+    _settle(leg, before_filled, before_value, source, at, None, missed, join)
+    return join

@@ -1,0 +1,99 @@
+"""Executions into positions and profit.
+
+A book holds one symbol. Its **quantity** is exact at every moment: the opening balance, plus every share that the
+broker counts as filled, plus true-ups. **Average price** and **realised profit** depend on the order in which shares
+were traded, so they are a fold over lots in the broker's order of time; a lot that arrives late, or is restated, marks
+the book and the fold is made again when someone looks.
+
+Average-cost accounting: adding to a position averages the price, reducing it realises profit, crossing zero opens the
+other side at the price of the crossing lot. Not for cash or market value. Invariant: the folded quantity equals the
+running one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from trueup.core.model import ZERO, Symbol
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """A signed number of shares at a price, at the broker's time; what one execution does to a position."""
+
+    at: datetime
+    key: str
+    quantity: Decimal
+    price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A true-up or an opening balance: shares that no execution explains, with the evidence for them."""
+
+    at: datetime
+    quantity: Decimal
+    price: Decimal
+    reason: str
+    evidence: str
+
+
+@dataclass(slots=True)
+class PositionBook:
+    """One symbol's holding."""
+
+    symbol: Symbol
+    quantity: Decimal = ZERO
+    average_price: Decimal = ZERO
+    cost: Decimal = ZERO
+    """Average price times quantity, kept exact while a position only grows."""
+    realized: Decimal = ZERO
+    last_at: datetime | None = None
+    dirty: bool = False
+    adjustments: list[Adjustment] = field(default_factory=list)
+    broker_quantity: Decimal | None = None
+    broker_average_price: Decimal | None = None
+    broker_price: Decimal | None = None
+    broker_at: datetime | None = None
+    proved_at: datetime | None = None
+    """Start of the newest snapshot whose quantity equalled ours."""
+
+    def apply(self, quantity: Decimal, price: Decimal, at: datetime) -> None:
+        """Book a signed quantity; in time order at once, out of order by marking the book for a new fold."""
+        if self.dirty or (self.last_at is not None and at < self.last_at):
+            self.quantity += quantity
+            self.dirty = True
+            return
+        self.last_at = at
+        self._fold(quantity, price)
+
+    def refold(self, lots: Iterable[Lot]) -> None:
+        """Fold all lots and adjustments anew, in the broker's order of time."""
+        self.quantity = self.cost = self.average_price = self.realized = ZERO
+        every = [*lots, *(Lot(a.at, "", a.quantity, a.price) for a in self.adjustments)]
+        every.sort(key=lambda lot: (lot.at, lot.key))
+        for lot in every:
+            self._fold(lot.quantity, lot.price)
+        self.last_at = every[-1].at if every else None
+        self.dirty = False
+
+    def _fold(self, quantity: Decimal, price: Decimal) -> None:
+        held = self.quantity
+        total = held + quantity
+        if not held or (held > 0) == (quantity > 0):
+            self.cost += quantity * price
+        elif not total:
+            self.realized += held * price - self.cost
+            self.cost = ZERO
+        elif (held > 0) == (total > 0):
+            average = self.cost / held
+            self.realized += quantity * (average - price)
+            self.cost = average * total
+        else:
+            self.realized += held * price - self.cost
+            self.cost = total * price
+        self.quantity = total
+        self.average_price = self.cost / total if total else ZERO

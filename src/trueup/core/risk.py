@@ -1,0 +1,128 @@
+"""The risk engine: may this order leave? `Allowed` or `Denied`, with the field and the reason.
+
+Checks run in a fixed order and the first that fails denies. What only reduces the position passes every gate but its
+own terms' validity and a kill. Not for limits of size or exposure beyond what the account's state demands. Invariant:
+an in-doubt order counts as if it were live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from trueup.core.belief import Belief
+from trueup.core.commands import SubmitOrder
+from trueup.core.effects import Allowed
+from trueup.core.model import ZERO, ClientOrderId, NewOrder, OrderType, Side, Symbol, TradingState, sign
+from trueup.core.orders import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """Why an order may not leave; `field` names what to change, `code` is stable for programs."""
+
+    code: str
+    field: str
+    reason: str
+
+
+def judge_order(belief: Belief, command: SubmitOrder, client_order_id: ClientOrderId) -> Allowed | Denied:
+    """Judge one submit against its own terms and the state of the account."""
+    denied = _bad_terms(command)
+    if denied is not None:
+        return denied
+    if client_order_id in belief.by_client:
+        return Denied(
+            code="duplicate_client_order_id",
+            field="client_order_id",
+            reason=f"client_order_id {client_order_id} was used before; it must be unique for ever",
+        )
+    reduces = only_reduces(belief, command.symbol, command.side, command.quantity)
+    denied = _gated(belief, command, reduces)
+    if denied is not None:
+        return denied
+    order = NewOrder(
+        client_order_id=client_order_id,
+        symbol=command.symbol,
+        side=command.side,
+        quantity=command.quantity,
+        order_type=command.order_type,
+        time_in_force=command.time_in_force,
+        limit_price=command.limit_price,
+        stop_price=command.stop_price,
+        extended_hours=command.extended_hours,
+    )
+    return Allowed(order, reduces)
+
+
+def only_reduces(belief: Belief, symbol: Symbol, side: Side, quantity: Decimal) -> bool:
+    """True when the order can only shrink the position, however it and everything else on its side fills."""
+    book = belief.books.get(symbol)
+    held = book.quantity if book is not None else ZERO
+    if book is not None and book.broker_quantity is not None and f"position:{symbol}" in belief.drifts:
+        # while the two disagree, only what shrinks both is sure to reduce
+        held = min(held, book.broker_quantity) if side is Side.SELL else max(held, book.broker_quantity)
+    open_same_side = sum(
+        (exposure(order) for order in belief.open_orders.values() if order.symbol == symbol and order.side is side),
+        ZERO,
+    )
+    return -held * sign(side) >= open_same_side + quantity
+
+
+def exposure(order: Order) -> Decimal:
+    """Shares that the order may still execute; in doubt counts as live, and of two live legs the larger."""
+    leaves = order.leaves
+    if leaves is not None:
+        return leaves
+    return max((leg.quantity or ZERO for leg in order.legs), default=ZERO)
+
+
+def _bad_terms(command: SubmitOrder) -> Denied | None:
+    if not command.symbol or command.symbol != command.symbol.strip().upper():
+        return Denied(code="invalid_symbol", field="symbol", reason="symbol must be upper-case letters, such as AAPL")
+    if command.quantity <= 0 or not command.quantity.is_finite():
+        return Denied(code="invalid_quantity", field="quantity", reason="quantity must be greater than 0")
+    wants_limit = command.order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
+    wants_stop = command.order_type in (OrderType.STOP, OrderType.STOP_LIMIT)
+    for name, price, wanted in (
+        ("limit_price", command.limit_price, wants_limit),
+        ("stop_price", command.stop_price, wants_stop),
+    ):
+        if wanted and price is None:
+            return Denied(code=f"missing_{name}", field=name, reason=f"a {command.order_type} order needs a {name}")
+        if not wanted and price is not None:
+            return Denied(code=f"unexpected_{name}", field=name, reason=f"a {command.order_type} order takes no {name}")
+        if price is not None and (price <= 0 or not price.is_finite()):
+            return Denied(code=f"invalid_{name}", field=name, reason=f"{name} must be greater than 0")
+    if command.order_type in (OrderType.OTHER, OrderType.TRAILING_STOP):
+        return Denied(
+            code="unsupported_type", field="type", reason="type must be one of MARKET, LIMIT, STOP, STOP_LIMIT"
+        )
+    return None
+
+
+def _gated(belief: Belief, command: SubmitOrder, reduces: bool) -> Denied | None:
+    state = belief.trading_state
+    why = "; ".join(belief.gate.reasons()) or "no reason given"
+    if state is TradingState.KILLED:
+        return Denied(code="killed", field="", reason=f"nothing but cancels leaves while killed: {why}")
+    if reduces:
+        return None
+    if state is not TradingState.ACTIVE:
+        return Denied(
+            code="entries_gated", field="", reason=f"only orders that reduce a position may leave now: {why}"
+        )
+    if f"position:{command.symbol}" in belief.drifts:
+        return Denied(
+            code="symbol_in_doubt",
+            field="symbol",
+            reason=f"the position in {command.symbol} differs from the broker's; only reducing orders may leave",
+        )
+    for order in belief.open_orders.values():
+        if order.in_doubt is not None and order.symbol == command.symbol:
+            return Denied(
+                code="symbol_in_doubt",
+                field="symbol",
+                reason=f"order {order.order_id} in {command.symbol} has an unknown outcome; wait until it is resolved",
+            )
+    return None
