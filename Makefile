@@ -124,7 +124,7 @@ check-web: $(WEB_READY)
 fix: $(PY_READY) $(WEB_READY) ## mend what a machine can mend: imports, format
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
-	@cd web && npx --no-install biome check --write
+	@cd web && npm run --silent fix
 
 .PHONY: docs
 docs: $(PY_READY) ## check that the docs still tell the truth
