@@ -23,6 +23,7 @@ from trueup.core.model import (
     OrderId,
     Symbol,
     TradingState,
+    sign,
 )
 from trueup.core.orders import Leg, Order
 from trueup.core.positions import Lot, PositionBook
@@ -72,11 +73,14 @@ class Belief:
     at: datetime | None = None
     orders: dict[OrderId, Order] = field(default_factory=dict)
     open_orders: dict[OrderId, Order] = field(default_factory=dict)
+    open_by_symbol: dict[Symbol, dict[OrderId, Order]] = field(default_factory=dict)
     by_broker: dict[BrokerOrderId, Leg] = field(default_factory=dict)
     by_client: dict[ClientOrderId, Leg] = field(default_factory=dict)
     legs_by_symbol: dict[Symbol, list[Leg]] = field(default_factory=dict)
     books: dict[Symbol, PositionBook] = field(default_factory=dict)
     fill_counts: dict[Symbol, int] = field(default_factory=dict)
+    last_fill_at: dict[Symbol, datetime] = field(default_factory=dict)
+    """When a fill of the symbol was last learned, by our clock."""
     account_report: AccountReport | None = None
     account_at: datetime | None = None
     cash_base: Decimal | None = None
@@ -161,6 +165,19 @@ class Belief:
         """Seconds since belief was last known to equal the broker's books; None before the first proof."""
         return self.truth.lag_s(now)
 
+    def index(self, order: Order) -> None:
+        """Keep the lists of open orders in step with an order's status."""
+        if order.is_terminal:
+            if self.open_orders.pop(order.order_id, None) is not None:
+                del self.open_by_symbol[order.symbol][order.order_id]
+        elif order.order_id not in self.open_orders:
+            self.open_orders[order.order_id] = order
+            self.open_by_symbol.setdefault(order.symbol, {})[order.order_id] = order
+
+    def open_in(self, symbol: Symbol) -> tuple[Order, ...]:
+        """The orders of one symbol that may still fill."""
+        return tuple(self.open_by_symbol.get(symbol, {}).values())
+
     def book(self, symbol: Symbol) -> PositionBook:
         """The book of one symbol, opened when it is first asked for."""
         book = self.books.get(symbol)
@@ -177,15 +194,25 @@ class Belief:
 
     def _lots(self, symbol: Symbol) -> Iterator[Lot]:
         for leg in self.legs_by_symbol.get(symbol, ()):
-            if leg.opening:
-                continue
-            factor = 1 if leg.side == "BUY" else -1
-            for name, held in leg.executions.items():
-                if not held.busted:
-                    execution = held.execution
-                    yield Lot(execution.at, name, factor * execution.quantity, execution.price)
-            if leg.residual and leg.residual_at is not None:
-                yield Lot(leg.residual_at, f"~{leg.broker_order_id}", factor * leg.residual, leg.residual_price)
+            factor = sign(leg.side)
+            skip = leg.opening  # these shares are in the opening balance
+            residual = leg.residual
+            if residual and leg.residual_at is not None:
+                if skip and residual > 0:
+                    residual, skip = max(residual - skip, ZERO), max(skip - residual, ZERO)
+                if residual:
+                    yield Lot(leg.residual_at, f"~{leg.broker_order_id}", factor * residual, leg.residual_price)
+            held_in_time = leg.executions.items()
+            for name, held in sorted(held_in_time, key=lambda item: item[1].execution.at) if skip else held_in_time:
+                if held.busted:
+                    continue
+                execution = held.execution
+                quantity = execution.quantity
+                if skip:
+                    quantity, skip = max(quantity - skip, ZERO), max(skip - quantity, ZERO)
+                    if not quantity:
+                        continue
+                yield Lot(execution.at, name, factor * quantity, execution.price)
 
     def set_timer(self, at: datetime, kind: str, key: str) -> None:
         """Ask to be told the time at `at`."""

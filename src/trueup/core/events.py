@@ -13,8 +13,8 @@ from decimal import Decimal
 from trueup.core.model import (
     BrokerOrderId,
     ClientOrderId,
-    Execution,
     ExecType,
+    Execution,
     ExecutionId,
     FeedName,
     OrderReport,

@@ -124,7 +124,7 @@ class FeedName(StrEnum):
 
 
 class FeedStatus(StrEnum):
-    """UP: delivering and proven; SUSPECT: found mute; DOWN: no stream; RESTORING: acknowledged, snapshot not yet merged."""
+    """UP: delivering and proven; SUSPECT: found mute; DOWN: none; RESTORING: acknowledged, snapshot not yet merged."""
 
     UP = "UP"
     SUSPECT = "SUSPECT"

@@ -30,8 +30,8 @@ from trueup.core.model import (
     ZERO,
     BrokerOrderId,
     ClientOrderId,
-    Execution,
     ExecType,
+    Execution,
     ExecutionId,
     OrderId,
     OrderReport,
@@ -68,7 +68,7 @@ RANK: dict[OrderStatus, int] = {
     OrderStatus.CANCELED: 9,
     OrderStatus.FILLED: 10,
 }
-"""Decides between two reports that bear the same version. FILLED is last: a fill and a cancel in one instant is a fill."""
+"""Decides between two reports of one version. FILLED is last: a fill and a cancel in one instant is a fill."""
 
 _S = OrderStatus
 _LIVE = (_S.PENDING_NEW, _S.NEW, _S.PARTIALLY_FILLED, _S.PENDING_CANCEL, _S.PENDING_REPLACE)
@@ -87,7 +87,7 @@ TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
     _S.EXPIRED: frozenset({_S.FILLED, _S.CANCELED, _S.REPLACED, _S.REJECTED}),
     _S.DENIED: frozenset(),
 }
-"""Which status may follow which on the broker's word. A *presumed* status is left by any report (see `Leg.presumed`)."""
+"""Which status may follow which on the broker's word; a *presumed* one is left by any report (`Leg.presumed`)."""
 
 
 @dataclass(slots=True)
@@ -205,9 +205,11 @@ class Order:
         if len(legs) == 1:
             return legs[0]
         for leg in reversed(legs):
-            if leg.status not in TERMINAL:
+            if leg.status not in TERMINAL and not (leg.presumed and leg.replaces is not None):
                 return leg
         for leg in reversed(legs):
+            if leg.presumed and leg.status not in TERMINAL:
+                continue
             if leg.status not in (OrderStatus.REPLACED, OrderStatus.REJECTED, OrderStatus.DENIED):
                 return leg
         for leg in reversed(legs):
@@ -248,7 +250,9 @@ class Order:
         """Still open to execution; the larger of two live legs counts. None on a notional order, 0 when terminal."""
         if self.is_terminal:
             return ZERO
-        leaves = [leg.quantity - leg.filled for leg in self.legs if leg.status not in TERMINAL and leg.quantity is not None]
+        leaves = [
+            leg.quantity - leg.filled for leg in self.legs if leg.status not in TERMINAL and leg.quantity is not None
+        ]
         return max(leaves) if leaves else None
 
     @property
@@ -392,9 +396,7 @@ def _take_terms(leg: Leg, report: OrderReport, join: Join) -> None:
         leg.filled_at = report.filled_at
 
 
-def _join_filled(
-    leg: Leg, filled: Decimal, version: datetime | None, newer: bool, lowered: bool, join: Join
-) -> None:
+def _join_filled(leg: Leg, filled: Decimal, version: datetime | None, newer: bool, lowered: bool, join: Join) -> None:
     if leg.floor is not None and version is not None and version < leg.floor:
         return
     if filled > leg.filled:
@@ -551,9 +553,7 @@ def _residual_price(leg: Leg, residual: Decimal) -> Decimal:
     return average or leg.limit_price or leg.stop_price or ZERO
 
 
-def join_executions(
-    leg: Leg, executions: list[Execution], *, source: Source, at: datetime, missed: bool
-) -> Join:
+def join_executions(leg: Leg, executions: list[Execution], *, source: Source, at: datetime, missed: bool) -> Join:
     """Join a leg with executions that came without a report, as a list of account activities does."""
     join = Join()
     before_filled, before_value = leg.filled, leg.executed_value + leg.residual * leg.residual_price

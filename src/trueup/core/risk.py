@@ -62,11 +62,14 @@ def only_reduces(belief: Belief, symbol: Symbol, side: Side, quantity: Decimal) 
     if book is not None and book.broker_quantity is not None and f"position:{symbol}" in belief.drifts:
         # while the two disagree, only what shrinks both is sure to reduce
         held = min(held, book.broker_quantity) if side is Side.SELL else max(held, book.broker_quantity)
+    room = -held * sign(side) - quantity
+    if room < 0:
+        return False
     open_same_side = sum(
-        (exposure(order) for order in belief.open_orders.values() if order.symbol == symbol and order.side is side),
+        (exposure(order) for order in belief.open_in(symbol) if order.side is side),
         ZERO,
     )
-    return -held * sign(side) >= open_same_side + quantity
+    return room >= open_same_side
 
 
 def exposure(order: Order) -> Decimal:
@@ -109,17 +112,15 @@ def _gated(belief: Belief, command: SubmitOrder, reduces: bool) -> Denied | None
     if reduces:
         return None
     if state is not TradingState.ACTIVE:
-        return Denied(
-            code="entries_gated", field="", reason=f"only orders that reduce a position may leave now: {why}"
-        )
+        return Denied(code="entries_gated", field="", reason=f"only orders that reduce a position may leave now: {why}")
     if f"position:{command.symbol}" in belief.drifts:
         return Denied(
             code="symbol_in_doubt",
             field="symbol",
             reason=f"the position in {command.symbol} differs from the broker's; only reducing orders may leave",
         )
-    for order in belief.open_orders.values():
-        if order.in_doubt is not None and order.symbol == command.symbol:
+    for order in belief.open_in(command.symbol):
+        if order.in_doubt is not None:
             return Denied(
                 code="symbol_in_doubt",
                 field="symbol",

@@ -1,7 +1,7 @@
 """Gaps and truth lag: how sure we are.
 
-A **gap** is a stretch in which broker events may have been missed. It opens when the broker-event feed is lost, when the
-stream is found mute, or when a process starts; only a clean reconciliation closes it. **Truth lag** is now minus the
+A **gap** is a stretch in which broker events may have been missed. It opens when the broker-event feed is lost,
+when the stream is found mute, or when a process starts; only a clean reconciliation closes it. **Truth lag** is now minus the
 latest instant at which belief is known to have equalled the broker's books: a clean snapshot proves its own start, an
 event on an unbroken live feed proves its arrival, and while a gap is open nothing later than its beginning is proven.
 
@@ -56,6 +56,8 @@ class Truth:
     proved_at: datetime | None = None
     last_reconciliation_at: datetime | None = None
     last_result: str = "never"
+    clean_started_at: datetime | None = None
+    """Start of the newest full snapshot that left nothing unsettled."""
 
     @property
     def open_gap(self) -> Gap | None:

@@ -33,7 +33,7 @@ class Channel(StrEnum):
 
 
 STATE_CHANNELS = frozenset({Channel.PORTFOLIO_UPDATE, Channel.SYSTEM_HEALTH, Channel.MARKET_QUOTES})
-"""Only the newest envelope of these matters; every other channel is a log. SYSTEM_SNAPSHOT is sent to one client only."""
+"""Only the newest envelope of these matters; every other is a log. SYSTEM_SNAPSHOT goes to one client only."""
 
 
 class SeedStatus(StrEnum):
@@ -48,7 +48,7 @@ class SeedStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionView:
-    """One holding. `as_of` is when the broker's books last proved the quantity; `quote_at` the age of the price used."""
+    """One holding. `as_of`: when the broker's books last proved the quantity; `quote_at`: the time of the price."""
 
     symbol: str
     quantity: Decimal
@@ -58,7 +58,7 @@ class PositionView:
     as_of: datetime | None
     price: Decimal | None = None
     quote_at: datetime | None = None
-    realized_pnl: Decimal = Decimal(0)
+    realized_pnl: Decimal | None = None
     broker_quantity: Decimal | None = None
     drift: str = ""
 
@@ -212,7 +212,7 @@ class PendingApprovalView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskAlertView:
-    """`risk:alert`; `severity` is info, warning or critical. `current_value` and `limit_value` where there is a limit."""
+    """`risk:alert`; `severity` is info, warning or critical; the two values where there is a limit."""
 
     type: str
     severity: str
@@ -283,7 +283,7 @@ class GapView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftView:
-    """`truth:drift`: one difference between belief and a snapshot, `state` suspected, confirmed, healed or explained."""
+    """`truth:drift`: a difference between belief and a snapshot; `state` is suspected, confirmed or healed."""
 
     id: str
     kind: str

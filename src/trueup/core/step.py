@@ -1,0 +1,670 @@
+"""The one door: `step` folds an input into belief, and says what must be done and what changed.
+
+Deterministic: the same inputs in the same order make the same belief and the same effects, whatever the machine, the
+hash seed or the time of day. Not for doing anything. Invariant: all that sways a decision is in the input or in belief.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from trueup.core.belief import Belief, Drift
+from trueup.core.commands import CancelOrder, Command, Kill, Reconcile, ReplaceOrder, Resume, SubmitOrder
+from trueup.core.effects import (
+    Effect,
+    FindOrder,
+    RecycleFeed,
+    SendOrder,
+    SendReplace,
+    TakeSnapshot,
+)
+from trueup.core.events import (
+    ClockTicked,
+    Event,
+    FeedAcknowledged,
+    FeedLost,
+    FeedRestored,
+    FrameQuarantined,
+    OrderLookedUp,
+    OrderReported,
+    RequestAnswered,
+    RuntimeStarted,
+    SignalGenerated,
+    SnapshotFailed,
+    SnapshotTaken,
+)
+from trueup.core.model import (
+    BrokerOrderId,
+    ClientOrderId,
+    FeedName,
+    FeedStatus,
+    OrderChange,
+    OrderId,
+    OrderStatus,
+    RequestKind,
+    RequestOutcome,
+    SnapshotScope,
+    Source,
+    TradingState,
+)
+from trueup.core.orders import TERMINAL, Leg, Order
+from trueup.core.reconcile import apply_snapshot
+from trueup.core.risk import Denied, judge_order
+from trueup.core.transition import Changes, note_drift, request_cancel, tell, transit
+from trueup.core.truth import Gap
+from trueup.core.views import (
+    Channel,
+    FeedDisconnectedView,
+    FeedReconnectedView,
+    GapView,
+    KillSwitchView,
+    SignalView,
+)
+
+LOOKUP_FIRST = timedelta(seconds=1)
+"""The pause before the first look-up of a request whose answer was lost: it may still be under way."""
+
+LOOKUP_SETTLE = timedelta(seconds=5)
+"""A "no such order" counts only this long after the doubt began, and this far from the one before it."""
+
+CANCEL_OVERDUE = timedelta(seconds=30)
+"""How long an asked-for cancel may take before it is asked for again and reported."""
+
+LOOKUPS_NEEDED = 2
+"""How many counting answers "no such order" it takes to believe that a request never arrived."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one input led to."""
+
+    changes: Changes
+    order_id: OrderId | None = None
+    """The order that a command made or named."""
+    denied: Denied | None = None
+    """Why a command was refused."""
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """What the shell must do, in order."""
+        return tuple(self.changes.effects)
+
+
+def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
+    """Fold one input into belief."""
+    changes = Changes(item.at, offset)
+    belief.offset = offset
+    belief.at = item.at
+    if type(item) is OrderReported:  # the hot path, before the table
+        _on_order_reported(belief, changes, item)
+        return Outcome(changes)
+    match item:
+        case OrderReported():
+            _on_order_reported(belief, changes, item)
+        case SnapshotTaken():
+            apply_snapshot(belief, changes, item)
+            _heal(belief, changes)
+        case SnapshotFailed():
+            belief.count("snapshots_failed")
+            if item.source is Source.RECONCILE:
+                belief.truth.last_result = f"failed: {item.reason}"
+        case RequestAnswered():
+            _on_request_answered(belief, changes, item)
+        case OrderLookedUp():
+            _on_order_looked_up(belief, changes, item)
+        case FeedAcknowledged():
+            _on_feed_acknowledged(belief, item)
+        case FeedRestored():
+            _on_feed_restored(belief, changes, item)
+        case FeedLost():
+            _on_feed_lost(belief, changes, item)
+        case FrameQuarantined():
+            belief.count("frames_quarantined")
+            if item.feed is FeedName.BROKER_EVENTS:
+                changes.effects.append(
+                    TakeSnapshot(scope=SnapshotScope.FULL, reason=f"a frame could not be read: {item.reason}")
+                )
+                changes.alert("unreadable_frame", "warning", f"a broker event could not be read: {item.reason}")
+        case SignalGenerated():
+            changes.views.append((Channel.SIGNAL_GENERATED, _signal_view(item)))
+        case RuntimeStarted():
+            _on_runtime_started(belief, changes, item)
+        case ClockTicked():
+            _on_clock_ticked(belief, changes)
+        case SubmitOrder():
+            return _on_submit(belief, changes, item)
+        case CancelOrder():
+            return _on_cancel(belief, changes, item)
+        case ReplaceOrder():
+            return _on_replace(belief, changes, item)
+        case Kill():
+            _on_kill(belief, changes, item)
+        case Resume():
+            belief.gate.set_kill(False, reason=item.reason, operator=item.operator, at=item.at)
+            changes.views.append((Channel.RISK_KILL_SWITCH, _kill_view(belief, "deactivate", item)))
+            changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason="resumed after a kill"))
+        case Reconcile():
+            changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=item.reason))
+        case _:
+            assert_never(item)
+    return Outcome(changes)
+
+
+# --- events -------------------------------------------------------------------------------------------------------
+
+
+def _on_order_reported(belief: Belief, changes: Changes, event: OrderReported) -> None:
+    transit(
+        belief,
+        changes,
+        event.report,
+        source=event.source,
+        exec_type=event.exec_type,
+        execution=event.execution,
+        refers_to=event.refers_to,
+        broker_at=event.broker_at,
+    )
+    if event.source is Source.STREAM:
+        feed = belief.truth.feeds[FeedName.BROKER_EVENTS]
+        feed.last_event_at = event.at
+        if feed.status is FeedStatus.UP:
+            belief.truth.prove(event.at)
+
+
+def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswered) -> None:
+    leg = belief.by_client.get(event.client_order_id)
+    if event.report is not None:
+        leg = transit(belief, changes, event.report, source=Source.REPLY, broker_at=event.report.version)
+    if leg is None:
+        belief.count("answers_to_unknown_requests")
+        return
+    order = belief.orders[leg.order_id]
+    unproven = order.in_flight is event.kind or order.in_doubt is event.kind
+    match event.outcome:
+        case RequestOutcome.ACCEPTED:
+            if unproven:
+                order.in_flight = order.in_doubt = None
+            if event.report is None:
+                tell(order, changes, f"{event.kind.value}_accepted", Source.REPLY, None)
+        case RequestOutcome.REFUSED | RequestOutcome.NOT_SENT:
+            _on_refused(belief, changes, event, order, leg)
+        case RequestOutcome.UNKNOWN:
+            if not unproven and not leg.presumed and event.kind is RequestKind.SUBMIT:
+                tell(order, changes, "reply_lost", Source.REPLY, None, "the broker has spoken already")
+            else:
+                _doubt(belief, changes, order, leg, event.kind, event.message)
+        case _:
+            assert_never(event.outcome)
+    belief.index(order)
+    changes.orders[order.order_id] = order
+
+
+def _on_refused(belief: Belief, changes: Changes, event: RequestAnswered, order: Order, leg: Leg) -> None:
+    order.in_flight = order.in_doubt = None
+    sent = event.outcome is RequestOutcome.REFUSED
+    words = f"{event.message} ({event.code})" if event.code else event.message
+    if event.kind is RequestKind.CANCEL:
+        order.cancel_wanted = False
+        live = order.leg.broker_order_id
+        if live is not None:
+            changes.effects.append(FindOrder(broker_order_id=live))
+    elif leg.presumed:
+        # a submit, or a replace whose new leg the broker has never spoken of
+        leg.status = OrderStatus.REJECTED if sent else OrderStatus.DENIED
+        if event.kind is RequestKind.REPLACE and leg.replaces is not None:
+            changes.effects.append(FindOrder(broker_order_id=leg.replaces))
+        else:
+            order.reason = words if sent else f"not sent: {words}"
+    order.updated_at, order.source = event.at, Source.REPLY
+    tell(order, changes, f"{event.kind.value}_{event.outcome.value}", Source.REPLY, None, words)
+    severity = "warning" if sent else "info"
+    changes.alert(
+        f"{event.kind.value}_{event.outcome.value}", severity, words, symbol=order.symbol, order_id=order.order_id
+    )
+
+
+def _doubt(belief: Belief, changes: Changes, order: Order, leg: Leg, kind: RequestKind, message: str) -> None:
+    """The outcome of a request is unknown: say so, and ask the broker until it has spoken."""
+    order.in_flight = None
+    order.in_doubt = kind
+    order.doubt_since = changes.at
+    order.lookups_missed = 0
+    order.last_missed_at = None
+    order.updated_at = changes.at
+    changes.orders[order.order_id] = order
+    tell(order, changes, f"{kind.value}_in_doubt", Source.RUNTIME, None, message)
+    changes.alert(
+        "in_doubt",
+        "warning",
+        f"the outcome of the {kind.value} of order {order.order_id} is unknown: {message}",
+        symbol=order.symbol,
+        order_id=order.order_id,
+    )
+    _look_up(changes, leg, changes.at + LOOKUP_FIRST)
+
+
+def _look_up(changes: Changes, leg: Leg, not_before: datetime) -> None:
+    if leg.broker_order_id is not None:
+        changes.effects.append(FindOrder(broker_order_id=leg.broker_order_id, not_before=not_before))
+    elif leg.client_order_id is not None:
+        changes.effects.append(FindOrder(client_order_id=leg.client_order_id, not_before=not_before))
+
+
+def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) -> None:
+    if event.report is not None:
+        leg = transit(belief, changes, event.report, source=Source.LOOKUP, broker_at=event.report.version)
+        order = belief.orders[leg.order_id]
+        if order.in_doubt is RequestKind.CANCEL:
+            order.in_doubt = None
+            if leg.status not in TERMINAL and order.cancel_wanted:
+                request_cancel(changes, order)
+        belief.index(order)
+        return
+    if event.client_order_id is not None:
+        missing = belief.by_client.get(event.client_order_id)
+    else:
+        missing = belief.by_broker.get(event.broker_order_id) if event.broker_order_id is not None else None
+    if missing is None:
+        return
+    order = belief.orders[missing.order_id]
+    if order.in_doubt is None or order.doubt_since is None or not missing.presumed:
+        return
+    enough_later = order.last_missed_at is None or event.started_at - order.last_missed_at >= LOOKUP_SETTLE
+    if event.started_at - order.doubt_since >= LOOKUP_SETTLE and enough_later:
+        order.lookups_missed += 1
+        order.last_missed_at = event.started_at
+    tell(order, changes, "not_found", Source.LOOKUP, None, f"counting answers: {order.lookups_missed}", changed=False)
+    if order.lookups_missed < LOOKUPS_NEEDED:
+        _look_up(changes, missing, event.at + LOOKUP_SETTLE)
+        return
+    # presumed: should the broker ever speak of this order, its word overrules ours
+    missing.status = OrderStatus.DENIED
+    kind = order.in_doubt
+    order.in_doubt = order.in_flight = None
+    order.updated_at, order.source = event.at, Source.LOOKUP
+    if kind is RequestKind.SUBMIT:
+        order.reason = f"never reached the broker: looked up {LOOKUPS_NEEDED} times by client order id"
+    tell(order, changes, "never_arrived", Source.LOOKUP, None, order.reason)
+    changes.orders[order.order_id] = order
+    belief.index(order)
+
+
+def _on_feed_acknowledged(belief: Belief, event: FeedAcknowledged) -> None:
+    feed = belief.truth.feeds[event.feed]
+    feed.status = FeedStatus.RESTORING
+    feed.since = feed.acknowledged_at = event.at
+    feed.reason = "subscribed; merging a snapshot" if event.feed is FeedName.BROKER_EVENTS else "subscribed"
+
+
+def _on_feed_restored(belief: Belief, changes: Changes, event: FeedRestored) -> None:
+    feed = belief.truth.feeds[event.feed]
+    feed.status = FeedStatus.UP
+    feed.since = event.at
+    feed.reason = ""
+    feed.symbol_count = event.symbol_count
+    if feed.ever_up:
+        feed.reconnect_count += 1
+        feed.last_reconnect_at = event.at
+    feed.ever_up = True
+    changes.views.append(
+        (
+            Channel.FEED_RECONNECTED,
+            FeedReconnectedView(timestamp=event.at, symbol_count=event.symbol_count, feed=event.feed.value),
+        )
+    )
+    if event.feed is FeedName.BROKER_EVENTS:
+        _heal(belief, changes)
+
+
+def _heal(belief: Belief, changes: Changes) -> None:
+    """Close the gap once the stream lives and a full snapshot begun since its acknowledgement was clean."""
+    truth = belief.truth
+    feed = truth.feeds[FeedName.BROKER_EVENTS]
+    clean = truth.clean_started_at
+    gap = truth.open_gap
+    if gap is not None:
+        proven = clean is not None and clean >= gap.opened_at
+        proven = proven and (feed.acknowledged_at is None or clean is None or clean >= feed.acknowledged_at)
+        if feed.status is FeedStatus.UP and proven:
+            closed = truth.close(changes.at)
+            if closed is not None:
+                changes.views.append((Channel.TRUTH_GAP, gap_view(closed)))
+    if clean is not None and truth.open_gap is None:
+        truth.prove(clean)
+    _demand_truth(belief)
+
+
+def _demand_truth(belief: Belief) -> None:
+    """Entries are gated for as long as belief may be wrong without our knowing."""
+    truth = belief.truth
+    feed = truth.feeds[FeedName.BROKER_EVENTS]
+    gap = truth.open_gap
+    if belief.baseline_at is None:
+        why = "the account has not been reconciled yet"
+    elif feed.status is not FeedStatus.UP:
+        why = f"broker events are {feed.status}: {feed.reason}"
+    elif gap is not None:
+        why = f"a gap is open: {gap.reason}"
+    else:
+        belief.gate.withdraw("truth")
+        return
+    belief.gate.demand("truth", TradingState.REDUCE_ONLY, why)
+
+
+def _on_feed_lost(belief: Belief, changes: Changes, event: FeedLost) -> None:
+    feed = belief.truth.feeds[event.feed]
+    if feed.status is not FeedStatus.DOWN:
+        feed.since = event.at
+    was_mute = feed.status is FeedStatus.SUSPECT
+    feed.status = FeedStatus.DOWN
+    feed.reason = event.reason
+    changes.views.append(
+        (
+            Channel.FEED_DISCONNECTED,
+            FeedDisconnectedView(timestamp=event.at, reason=event.reason, feed=event.feed.value),
+        )
+    )
+    if event.feed is FeedName.BROKER_EVENTS:
+        if not was_mute:
+            _open_gap(belief, changes, event.reason, event.at)
+        belief.expectations.clear()
+        _demand_truth(belief)
+
+
+def _open_gap(belief: Belief, changes: Changes, reason: str, at: datetime) -> Gap | None:
+    gap = belief.truth.open(f"g-{changes.offset}", reason, at)
+    if gap is not None:
+        changes.views.append((Channel.TRUTH_GAP, gap_view(gap)))
+    return gap
+
+
+def gap_view(gap: Gap) -> GapView:
+    """A gap as people see it."""
+    return GapView(
+        id=gap.gap_id,
+        feed=gap.feed.value,
+        reason=gap.reason,
+        opened_at=gap.opened_at,
+        closed_at=gap.closed_at,
+        missed=gap.missed,
+        learned_by=dict(gap.learned_by),
+    )
+
+
+def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted) -> None:
+    """A new process: streams are gone, and every request without an answer is in doubt."""
+    belief.broker = event.broker
+    belief.runtime_version = event.version
+    belief.timers.clear()
+    belief.expectations.clear()
+    for drift in belief.drifts:
+        belief.set_timer(event.at, "recheck", drift)
+    for feed in belief.truth.feeds.values():
+        feed.status = FeedStatus.DOWN
+        feed.since = event.at
+        feed.reason = "the process has just started"
+    # what happened since the last proof was not heard by anybody
+    _open_gap(belief, changes, "process start", belief.truth.proved_at or event.at)
+    for order in list(belief.open_orders.values()):
+        leg = order.legs[-1]
+        if order.in_flight is not None and order.in_flight is not RequestKind.CANCEL:
+            _doubt(belief, changes, order, leg, order.in_flight, "the process ended before the answer came")
+        elif order.in_doubt is not None:
+            order.lookups_missed = 0
+            order.last_missed_at = None
+            order.doubt_since = event.at
+            _look_up(changes, leg, event.at)
+        if order.cancel_wanted:
+            _want_cancel(belief, changes, order, "asked for before the process started")
+    _demand_truth(belief)
+
+
+def _on_clock_ticked(belief: Belief, changes: Changes) -> None:
+    for kind, key in belief.due_timers(changes.at):
+        if kind == "expectation":
+            _expectation_failed(belief, changes, BrokerOrderId(key))
+        elif kind == "recheck" and key in belief.drifts:
+            changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=f"suspected drift: {key}"))
+        elif kind == "cancel":
+            _cancel_overdue(belief, changes, OrderId(key))
+
+
+def _want_cancel(belief: Belief, changes: Changes, order: Order, why: str) -> None:
+    order.cancel_wanted = True
+    order.updated_at, order.source = changes.at, Source.COMMAND
+    changes.orders[order.order_id] = order
+    tell(order, changes, "cancel_intent", Source.COMMAND, None, why)
+    request_cancel(changes, order)
+    belief.set_timer(changes.at + CANCEL_OVERDUE, "cancel", order.order_id)
+
+
+def _cancel_overdue(belief: Belief, changes: Changes, order_id: OrderId) -> None:
+    """A cancel was asked for and the order still lives: say so, look, and ask again; never assume."""
+    order = belief.open_orders.get(order_id)
+    if order is None or not order.cancel_wanted:
+        return
+    reason = f"order {order_id} still stands {CANCEL_OVERDUE.seconds} s after its cancel was asked for"
+    changes.alert("cancel_overdue", "warning", reason, symbol=order.symbol, order_id=order_id)
+    tell(order, changes, "cancel_overdue", Source.RUNTIME, None, reason, changed=False)
+    _look_up(changes, order.legs[-1], changes.at)
+    request_cancel(changes, order)
+    belief.set_timer(changes.at + CANCEL_OVERDUE, "cancel", order_id)
+
+
+def _expectation_failed(belief: Belief, changes: Changes, leg_id: BrokerOrderId) -> None:
+    """A live stream never told what a question did: it is mute, and has been for we do not know how long."""
+    expected = belief.expectations.get(leg_id)
+    if expected is None or expected.deadline > changes.at:
+        return
+    del belief.expectations[leg_id]
+    feed = belief.truth.feeds[FeedName.BROKER_EVENTS]
+    if feed.status is not FeedStatus.UP:
+        return
+    leg = belief.by_broker[leg_id]
+    order = belief.orders[leg.order_id]
+    reason = f"mute: {expected.source} found a fill of order {order.order_id} that the stream never told"
+    feed.status = FeedStatus.SUSPECT
+    feed.since = changes.at
+    feed.reason = reason
+    since = belief.truth.proved_at
+    if feed.last_event_at is not None:
+        since = feed.last_event_at
+    gap = _open_gap(belief, changes, reason, since or changes.at)
+    if gap is not None:
+        gap.missed += expected.fills
+        gap.learned_by[expected.source] = gap.learned_by.get(expected.source, 0) + expected.fills
+        belief.count("fills_missed_by_stream", expected.fills)
+    for held in leg.executions.values():
+        if held.source is not Source.STREAM and held.source is not Source.REPLY:
+            held.missed = True
+    leg.residual_missed = True
+    changes.orders[order.order_id] = order
+    note_drift(
+        belief,
+        changes,
+        Drift(
+            drift_id=f"d-{changes.offset}-{leg_id}",
+            kind="missed_event",
+            subject=order.order_id,
+            believed="stream silent",
+            reported=f"{leg.status} {leg.filled}",
+            first_seen_at=changes.at,
+            at=changes.at,
+            state="healed",
+            evidence=reason,
+        ),
+    )
+    changes.alert("stream_mute", "warning", reason, symbol=order.symbol, order_id=order.order_id)
+    changes.effects.append(RecycleFeed(feed=FeedName.BROKER_EVENTS, reason=reason))
+    _demand_truth(belief)
+
+
+def _signal_view(event: SignalGenerated) -> SignalView:
+    return SignalView(
+        symbol=event.symbol,
+        direction=event.direction,
+        strength=event.strength,
+        strategy_name=event.strategy_name,
+        timestamp=event.at,
+        metadata={"indicators": dict(event.indicators)} if event.indicators else {},
+    )
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcome:
+    offset = changes.offset
+    client_order_id = command.client_order_id or ClientOrderId(f"tu-{belief.epoch[:8]}-{offset}")
+    verdict = judge_order(belief, command, client_order_id)
+    known = isinstance(verdict, Denied) and verdict.code == "duplicate_client_order_id"
+    if known:
+        existing = belief.by_client[client_order_id]
+        changes.alert("duplicate_client_order_id", "warning", verdict.reason if isinstance(verdict, Denied) else "")
+        return Outcome(changes, existing.order_id, verdict if isinstance(verdict, Denied) else None)
+    order_id = OrderId(f"o-{offset}")
+    leg = Leg(
+        order_id,
+        client_order_id,
+        None,
+        command.symbol,
+        command.side,
+        quantity=command.quantity,
+        limit_price=command.limit_price,
+        stop_price=command.stop_price,
+    )
+    order = Order(
+        order_id=order_id,
+        symbol=command.symbol,
+        side=command.side,
+        order_type=command.order_type,
+        time_in_force=command.time_in_force,
+        origin="strategy" if command.strategy_name else "operator",
+        created_at=command.at,
+        updated_at=command.at,
+        source=Source.COMMAND,
+        legs=[leg],
+        strategy_name=command.strategy_name,
+        extended_hours=command.extended_hours,
+    )
+    belief.orders[order_id] = order
+    belief.by_client[client_order_id] = leg
+    belief.legs_by_symbol.setdefault(command.symbol, []).append(leg)
+    changes.orders[order_id] = order
+    if isinstance(verdict, Denied):
+        leg.status = OrderStatus.DENIED
+        leg.presumed = False
+        order.reason = verdict.reason
+        belief.count("orders_denied")
+        tell(order, changes, "denied", Source.COMMAND, None, verdict.reason)
+        changes.alert(verdict.code, "warning", verdict.reason, symbol=command.symbol, order_id=order_id)
+        return Outcome(changes, order_id, verdict)
+    order.in_flight = RequestKind.SUBMIT
+    belief.index(order)
+    belief.count("orders_submitted")
+    tell(order, changes, "intent", Source.COMMAND, None, f"allowed; client order id {client_order_id}")
+    changes.effects.append(SendOrder(order_id=order_id, allowed=verdict, halt_generation=belief.gate.halt_generation))
+    return Outcome(changes, order_id)
+
+
+def _refusal(code: str, field: str, reason: str) -> Denied:
+    return Denied(code=code, field=field, reason=reason)
+
+
+def _on_cancel(belief: Belief, changes: Changes, command: CancelOrder) -> Outcome:
+    order = belief.orders.get(command.order_id)
+    if order is None:
+        return Outcome(changes, None, _refusal("unknown_order", "order_id", f"there is no order {command.order_id}"))
+    if order.is_terminal:
+        return Outcome(
+            changes,
+            order.order_id,
+            _refusal("order_is_final", "order_id", f"order {order.order_id} is {order.status} already"),
+        )
+    _want_cancel(belief, changes, order, command.reason)
+    return Outcome(changes, order.order_id)
+
+
+def _on_replace(belief: Belief, changes: Changes, command: ReplaceOrder) -> Outcome:
+    order = belief.orders.get(command.order_id)
+    if order is None:
+        return Outcome(changes, None, _refusal("unknown_order", "order_id", f"there is no order {command.order_id}"))
+    old = order.leg
+    denied = _cannot_replace(belief, order, old, command)
+    if denied is not None:
+        return Outcome(changes, order.order_id, denied)
+    assert old.broker_order_id is not None
+    change = OrderChange(
+        client_order_id=ClientOrderId(f"tu-{belief.epoch[:8]}-{changes.offset}"),
+        quantity=command.quantity,
+        limit_price=command.limit_price,
+        stop_price=command.stop_price,
+    )
+    leg = Leg(
+        order.order_id,
+        change.client_order_id,
+        None,
+        order.symbol,
+        order.side,
+        quantity=command.quantity or old.quantity,
+        limit_price=command.limit_price or old.limit_price,
+        stop_price=command.stop_price or old.stop_price,
+        replaces=old.broker_order_id,
+    )
+    order.legs.append(leg)
+    belief.by_client[change.client_order_id] = leg
+    belief.legs_by_symbol.setdefault(order.symbol, []).append(leg)
+    order.in_flight = RequestKind.REPLACE
+    order.updated_at, order.source = command.at, Source.COMMAND
+    changes.orders[order.order_id] = order
+    tell(order, changes, "replace_intent", Source.COMMAND, None, f"client order id {change.client_order_id}")
+    changes.effects.append(
+        SendReplace(
+            order_id=order.order_id,
+            broker_order_id=old.broker_order_id,
+            change=change,
+            halt_generation=belief.gate.halt_generation,
+        )
+    )
+    return Outcome(changes, order.order_id)
+
+
+def _cannot_replace(belief: Belief, order: Order, leg: Leg, command: ReplaceOrder) -> Denied | None:
+    if order.is_terminal:
+        return _refusal("order_is_final", "order_id", f"order {order.order_id} is {order.status} already")
+    if leg.broker_order_id is None or order.in_flight is not None or order.in_doubt is not None:
+        return _refusal("order_busy", "order_id", "a request for this order is under way; wait for its outcome")
+    if command.quantity is None and command.limit_price is None and command.stop_price is None:
+        return _refusal("nothing_to_change", "quantity", "name a new quantity, limit_price or stop_price")
+    for name in ("quantity", "limit_price", "stop_price"):
+        value = getattr(command, name)
+        if value is not None and value <= 0:
+            return _refusal(f"invalid_{name}", name, f"{name} must be greater than 0")
+    if command.quantity is not None and command.quantity <= leg.filled:
+        return _refusal("invalid_quantity", "quantity", f"{leg.filled} are filled already; ask for more, or cancel")
+    if belief.entries_gated:
+        shrinks = command.quantity is not None and leg.quantity is not None and command.quantity <= leg.quantity
+        if not shrinks or belief.trading_state is TradingState.KILLED:
+            why = "; ".join(belief.gate.reasons())
+            return _refusal("entries_gated", "quantity", f"only a smaller quantity may be asked for now: {why}")
+    return None
+
+
+def _on_kill(belief: Belief, changes: Changes, command: Kill) -> None:
+    belief.gate.set_kill(True, reason=command.reason, operator=command.operator, at=command.at)
+    changes.views.append((Channel.RISK_KILL_SWITCH, _kill_view(belief, "activate", command)))
+    for order in list(belief.open_orders.values()):
+        _want_cancel(belief, changes, order, f"kill: {command.reason}")
+
+
+def _kill_view(belief: Belief, action: str, command: Kill | Resume) -> KillSwitchView:
+    return KillSwitchView(
+        action=action,
+        reason=command.reason,
+        operator=command.operator,
+        timestamp=command.at,
+        state=belief.trading_state.value,
+        open_orders_remaining=len(belief.open_orders),
+    )

@@ -1,0 +1,477 @@
+"""The one state-transition path: stream, reply, poll, look-up and snapshot all come through here.
+
+A report is joined with the leg it speaks of; what that added moves the position and the cash, and is noted with the way
+it was learned. Not for judging whole snapshots (`reconcile.py`). Invariant: nothing else changes what an order, a
+position or cash is believed to be, save a true-up with its evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from trueup.core.belief import SNAPSHOT_SLACK, Belief, Drift, Expectation
+from trueup.core.effects import Effect, FindOrder, SendCancel, TakeSnapshot
+from trueup.core.model import (
+    ZERO,
+    BrokerOrderId,
+    ClientOrderId,
+    ExecType,
+    Execution,
+    ExecutionId,
+    FeedName,
+    FeedStatus,
+    OrderId,
+    OrderReport,
+    OrderStatus,
+    RequestKind,
+    SnapshotScope,
+    Source,
+    sign,
+)
+from trueup.core.orders import TERMINAL, Fill, Join, Leg, Order, TimelineEntry, join_executions, join_report
+from trueup.core.views import Channel, DriftView, RiskAlertView, View
+
+STREAM_GRACE = timedelta(seconds=3)
+"""How long a live stream may lag behind what a question has already told, before it counts as mute."""
+
+TIMELINE_KEPT = 400
+"""Lines of one order's story that stay in belief; the journal keeps all."""
+
+DRIFT_KEPT = 500
+"""Ended drifts that stay in belief for people to see; the journal keeps all."""
+
+
+@dataclass(slots=True)
+class NotedFill:
+    """One fill and how it was learned, for views."""
+
+    order: Order
+    leg: Leg
+    fill: Fill
+    source: Source
+    missed: bool
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one input changed, for `projection.py`; and the effects that follow."""
+
+    at: datetime
+    offset: int
+    orders: dict[OrderId, Order] = field(default_factory=dict)
+    fills: list[NotedFill] = field(default_factory=list)
+    views: list[tuple[Channel, View]] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    adopted: int = 0
+
+    def alert(self, kind: str, severity: str, reason: str, *, symbol: str | None = None, order_id: str = "") -> None:
+        """Raise a risk alert."""
+        self.views.append(
+            (
+                Channel.RISK_ALERT,
+                RiskAlertView(
+                    type=kind,
+                    severity=severity,
+                    reason=reason,
+                    symbol=symbol,
+                    current_value=None,
+                    limit_value=None,
+                    timestamp=self.at,
+                    order_id=order_id,
+                ),
+            )
+        )
+
+
+def transit(
+    belief: Belief,
+    changes: Changes,
+    report: OrderReport,
+    *,
+    source: Source,
+    exec_type: ExecType = ExecType.STATUS,
+    execution: Execution | None = None,
+    refers_to: ExecutionId | None = None,
+    broker_at: datetime | None = None,
+    text: str = "",
+) -> Leg:
+    """Move belief by one report of the broker about one order, whoever brought it."""
+    at = changes.at
+    leg = belief.by_broker.get(report.broker_order_id)
+    if leg is None:
+        leg, order = _leg_for(belief, changes, report, source)
+        late = leg.presumed and _before_baseline(belief, report) and order.origin == "external"
+    else:
+        order = belief.orders[leg.order_id]
+        late = False
+    asked = source is not Source.STREAM and source is not Source.REPLY
+    if asked and belief.baseline_at is None and order.origin == "external":
+        late = True  # the opening balance will hold these shares
+    missed = asked and belief.truth.feeds[FeedName.BROKER_EVENTS].status is not FeedStatus.UP
+    before_status, before_filled = leg.status, leg.filled
+    # what happened before our books began was not missed by anybody
+    counts = not leg.presumed or order.origin != "external" or (belief.baseline_at is not None and not late)
+    join = join_report(
+        leg,
+        report,
+        execution,
+        source=source,
+        at=at,
+        exec_type=exec_type,
+        refers_to=refers_to,
+        missed=missed and counts,
+    )
+    if late:
+        leg.opening = leg.filled
+    elif join.fills or join.delta or join.restated:
+        book_join(belief, changes, order, leg, join, source, missed and counts)
+    _after_report(belief, changes, order, leg, join, exec_type, source)
+    if join.changed:
+        order.source = source
+        order.updated_at = at
+        changes.orders[order.order_id] = order
+        if asked and counts and (leg.filled != before_filled or leg.status in TERMINAL):
+            _learned_by_asking(belief, changes, order, leg, before_status, before_filled, source, missed)
+    if join.changed or not asked:
+        _tell(order, changes, exec_type, source, broker_at or report.version, join, text)
+    if source is Source.STREAM and belief.expectations:
+        _meet_expectation(belief, leg, report)
+    if join.status_changed or leg.status not in TERMINAL:
+        belief.index(order)
+    return leg
+
+
+def book_join(
+    belief: Belief, changes: Changes, order: Order, leg: Leg, join: Join, source: Source, missed: bool
+) -> None:
+    """Move position and cash by what a join added, and note each fill."""
+    factor = sign(leg.side)
+    book = belief.book(leg.symbol)
+    if join.restated:
+        book.quantity += factor * join.delta
+        book.dirty = True
+    else:
+        for fill in join.fills:
+            book.apply(factor * fill.quantity, fill.price, fill.at)
+    belief.flow -= factor * join.value
+    belief.fill_counts[leg.symbol] = belief.fill_counts.get(leg.symbol, 0) + 1
+    belief.last_fill_at[leg.symbol] = changes.at
+    for fill in join.fills:
+        changes.fills.append(NotedFill(order, leg, fill, source, missed))
+        if missed and fill.kind == "fill" and not fill.replaces_inferred:
+            belief.truth.note_missed(source)
+            belief.count("fills_missed_by_stream")
+        belief.count(f"fills_by_{source.value}")
+
+
+def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execution, ...], *, source: Source) -> None:
+    """Join executions that came without reports with the legs they belong to; unknown orders are asked for."""
+    if not executions:
+        return
+    missed = belief.truth.feeds[FeedName.BROKER_EVENTS].status is not FeedStatus.UP
+    by_order: dict[BrokerOrderId, list[Execution]] = {}
+    for execution in executions:
+        leg = belief.by_broker.get(execution.broker_order_id)
+        if leg is None:
+            if belief.baseline_at is not None and execution.at >= belief.baseline_at:
+                by_order.setdefault(execution.broker_order_id, [])
+        elif execution.execution_id not in leg.executions and execution.execution_id not in leg.aliases:
+            by_order.setdefault(execution.broker_order_id, []).append(execution)
+    for broker_order_id, new in by_order.items():
+        leg = belief.by_broker.get(broker_order_id)
+        if leg is None:
+            changes.effects.append(FindOrder(broker_order_id=broker_order_id))
+            continue
+        new.sort(key=lambda execution: (execution.cum_quantity or ZERO, execution.at))
+        order = belief.orders[leg.order_id]
+        join = join_executions(leg, new, source=source, at=changes.at, missed=missed)
+        for surprise in join.surprises:
+            _surprise(belief, changes, order, leg, surprise)
+        if join.changed:
+            if belief.baseline_at is None and order.origin == "external":
+                leg.opening = leg.filled
+            else:
+                book_join(belief, changes, order, leg, join, source, missed)
+            order.source = source
+            order.updated_at = changes.at
+            changes.orders[order.order_id] = order
+            _tell(order, changes, ExecType.TRADE, source, new[-1].at, join, "")
+
+
+def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Source) -> tuple[Leg, Order]:
+    """Find the leg that a report with an unknown broker order id speaks of, or adopt an external order."""
+    broker_id = report.broker_order_id
+    leg = belief.by_client.get(report.client_order_id) if report.client_order_id is not None else None
+    if leg is not None and leg.broker_order_id is None:
+        belief.by_broker[broker_id] = leg
+        return leg, belief.orders[leg.order_id]
+    predecessor = leg
+    if predecessor is None and report.replaces is not None:
+        predecessor = belief.by_broker.get(report.replaces)
+    if predecessor is None:
+        predecessor = _successor_of(belief, report)
+        order = belief.orders[predecessor.order_id] if predecessor is not None else None
+        position = 0
+    else:
+        order = belief.orders[predecessor.order_id]
+        position = len(order.legs)
+    if order is not None and predecessor is not None and position:
+        for pending in order.legs:  # our own replace request whose name the broker did not keep
+            if pending.broker_order_id is None and pending.replaces == report.replaces:
+                belief.by_broker[broker_id] = pending
+                if report.client_order_id is not None:
+                    belief.by_client[report.client_order_id] = pending
+                return pending, order
+    if order is None:
+        order = Order(
+            order_id=OrderId(f"x-{changes.offset}" + (f"-{changes.adopted}" if changes.adopted else "")),
+            symbol=report.symbol,
+            side=report.side,
+            order_type=report.order_type,
+            time_in_force=report.time_in_force,
+            origin="external",
+            created_at=report.submitted_at or changes.at,
+            updated_at=changes.at,
+            source=source,
+            legs=[],
+            parent=report.parent,
+            order_class=report.order_class,
+        )
+        changes.adopted += 1
+        belief.orders[order.order_id] = order
+        belief.count("external_orders_adopted")
+    leg = Leg(order.order_id, report.client_order_id, broker_id, report.symbol, report.side)
+    order.legs.insert(position, leg) if position == 0 else order.legs.append(leg)
+    belief.by_broker[broker_id] = leg
+    if report.client_order_id is not None:
+        belief.by_client.setdefault(report.client_order_id, leg)
+    belief.legs_by_symbol.setdefault(report.symbol, []).append(leg)
+    return leg, order
+
+
+def _successor_of(belief: Belief, report: OrderReport) -> Leg | None:
+    """The leg that this older one was replaced by, when the younger became known first."""
+    if report.replaced_by is not None:
+        successor = belief.by_broker.get(report.replaced_by)
+        if successor is not None:
+            return successor
+    return None
+
+
+def _before_baseline(belief: Belief, report: OrderReport) -> bool:
+    """True for an order that was finished before our books began: its shares are in the opening balance."""
+    return (
+        belief.baseline_at is not None
+        and report.version is not None
+        and report.version < belief.baseline_at - SNAPSHOT_SLACK / 2
+    )
+
+
+def _after_report(
+    belief: Belief, changes: Changes, order: Order, leg: Leg, join: Join, exec_type: ExecType, source: Source
+) -> None:
+    order.confirmed_at = changes.at
+    order.absent_since = None
+    if order.in_doubt is not None or order.in_flight is not None:
+        _clear_doubt(order, leg)
+    if leg.replaced_by is not None or leg.replaces is not None:
+        _follow_chain(belief, changes, order, leg)
+    if order.cancel_wanted:
+        if exec_type is ExecType.CANCEL_REJECTED or leg.status in TERMINAL:
+            order.cancel_wanted = exec_type is not ExecType.CANCEL_REJECTED and leg.status is OrderStatus.REPLACED
+        if order.cancel_wanted and join.terms_changed and leg.broker_order_id is not None:
+            request_cancel(changes, order)
+    if exec_type is ExecType.REPLACE_REJECTED:
+        for pending in order.legs:
+            if pending.broker_order_id is None and pending.presumed:
+                pending.status = OrderStatus.REJECTED
+        order.in_flight = order.in_doubt = None
+    if leg.quantity is not None and leg.filled > leg.quantity and join.delta > 0:
+        belief.count("overfills")
+        changes.alert(
+            "overfill",
+            "critical",
+            f"order {order.order_id} filled {leg.filled} of {leg.quantity} {leg.symbol}; the broker's word is booked",
+            symbol=leg.symbol,
+            order_id=order.order_id,
+        )
+    if join.duplicate:
+        belief.count("duplicates_ignored")
+    for surprise in join.surprises:
+        _surprise(belief, changes, order, leg, surprise)
+
+
+def _clear_doubt(order: Order, leg: Leg) -> None:
+    """A report ends the doubt about the request that made its leg; a cancel's doubt ends with the order's end."""
+    for kind in (order.in_doubt, order.in_flight):
+        if kind is RequestKind.SUBMIT or (kind is RequestKind.REPLACE and leg is order.legs[-1]):
+            order.in_doubt = order.in_flight = None
+            order.doubt_since = None
+            order.lookups_missed = 0
+            return
+    if leg.status in TERMINAL and order.in_doubt is RequestKind.CANCEL:
+        order.in_doubt = order.in_flight = None
+
+
+def _follow_chain(belief: Belief, changes: Changes, order: Order, leg: Leg) -> None:
+    """Bring the two ends of a replace together, whichever was heard of first."""
+    for other_id, leg_is_older in ((leg.replaced_by, True), (leg.replaces, False)):
+        if other_id is None:
+            continue
+        other = belief.by_broker.get(other_id)
+        if other is None:
+            if leg_is_older and not any(
+                pending.broker_order_id is None and pending.replaces == leg.broker_order_id for pending in order.legs
+            ):
+                changes.effects.append(FindOrder(broker_order_id=other_id))
+            continue
+        if other.order_id == leg.order_id:
+            continue
+        theirs = belief.orders[other.order_id]
+        keep, gone = (order, theirs) if order.origin != "external" or theirs.origin == "external" else (theirs, order)
+        if gone.origin != "external":
+            continue
+        for moved in gone.legs:
+            moved.order_id = keep.order_id
+        keep.legs = [*order.legs, *theirs.legs] if leg_is_older else [*theirs.legs, *order.legs]
+        keep.timeline = sorted([*keep.timeline, *gone.timeline], key=lambda entry: entry.offset)
+        belief.orders.pop(gone.order_id, None)
+        if belief.open_orders.pop(gone.order_id, None) is not None:
+            del belief.open_by_symbol[gone.symbol][gone.order_id]
+        changes.orders.pop(gone.order_id, None)
+        changes.orders[keep.order_id] = keep
+        belief.index(keep)
+        return
+
+
+def request_cancel(changes: Changes, order: Order) -> None:
+    """Ask for a cancel of every live leg that the broker knows."""
+    for leg in order.legs:
+        if leg.broker_order_id is not None and leg.status not in TERMINAL:
+            changes.effects.append(
+                SendCancel(
+                    order_id=order.order_id,
+                    client_order_id=leg.client_order_id or ClientOrderId(""),
+                    broker_order_id=leg.broker_order_id,
+                )
+            )
+
+
+def _surprise(belief: Belief, changes: Changes, order: Order, leg: Leg, surprise: str) -> None:
+    """Something that cannot be as it is: count it, and ask the broker."""
+    belief.count(surprise)
+    if leg.broker_order_id is not None:
+        changes.effects.append(FindOrder(broker_order_id=leg.broker_order_id))
+    changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=f"{surprise} on order {order.order_id}"))
+
+
+def _learned_by_asking(
+    belief: Belief,
+    changes: Changes,
+    order: Order,
+    leg: Leg,
+    before_status: OrderStatus,
+    before_filled: Decimal,
+    source: Source,
+    missed: bool,
+) -> None:
+    """A question told what the stream has not: missed for certain without a live stream, else to be expected of it."""
+    believed = f"{before_status} {before_filled}"
+    reported = f"{leg.status} {leg.filled}"
+    if missed:
+        note_drift(
+            belief,
+            changes,
+            Drift(
+                drift_id=f"d-{changes.offset}-{leg.broker_order_id}",
+                kind="order",
+                subject=order.order_id,
+                believed=believed,
+                reported=reported,
+                first_seen_at=changes.at,
+                at=changes.at,
+                state="healed",
+                evidence=f"learned by {source.value} while no broker event could arrive",
+            ),
+        )
+    elif leg.broker_order_id is not None and leg.filled != before_filled:
+        deadline = changes.at + STREAM_GRACE
+        belief.expectations[leg.broker_order_id] = Expectation(
+            leg.broker_order_id, leg.version, leg.filled, deadline, source.value, 1
+        )
+        belief.set_timer(deadline, "expectation", leg.broker_order_id)
+
+
+def _meet_expectation(belief: Belief, leg: Leg, report: OrderReport) -> None:
+    if leg.broker_order_id is None:
+        return
+    expected = belief.expectations.get(leg.broker_order_id)
+    if expected is not None and report.filled_quantity >= expected.filled:
+        del belief.expectations[leg.broker_order_id]
+
+
+def note_drift(belief: Belief, changes: Changes, drift: Drift) -> None:
+    """Show a drift as it now stands; one that has ended goes to the log."""
+    if drift.state != "suspected":
+        belief.drift_log.append(drift)
+        if len(belief.drift_log) > DRIFT_KEPT:
+            del belief.drift_log[0]
+    changes.views.append((Channel.TRUTH_DRIFT, drift_view(drift)))
+
+
+def drift_view(drift: Drift) -> DriftView:
+    """A drift as people see it."""
+    return DriftView(
+        id=drift.drift_id,
+        kind=drift.kind,
+        subject=drift.subject,
+        state=drift.state,
+        believed=drift.believed,
+        reported=drift.reported,
+        evidence=drift.evidence,
+        at=drift.at,
+        first_seen_at=drift.first_seen_at,
+        trued_up=drift.trued_up,
+    )
+
+
+def _tell(
+    order: Order,
+    changes: Changes,
+    exec_type: ExecType,
+    source: Source,
+    broker_at: datetime | None,
+    join: Join,
+    text: str,
+) -> None:
+    if not text and join.fills:
+        text = "; ".join(_fill_text(fill) for fill in join.fills)
+    tell(order, changes, exec_type.value, source, broker_at, text, changed=join.changed)
+
+
+def _fill_text(fill: Fill) -> str:
+    what = "inferred" if fill.inferred else fill.kind
+    known = ", known before as inferred" if fill.replaces_inferred else ""
+    name = f" ({fill.held.execution.execution_id})" if fill.held is not None else ""
+    return f"{what} {fill.quantity} @ {fill.price}{name}{known}"
+
+
+def tell(
+    order: Order,
+    changes: Changes,
+    event: str,
+    source: Source,
+    broker_at: datetime | None,
+    text: str = "",
+    *,
+    changed: bool = True,
+) -> None:
+    """Add one line to an order's story."""
+    timeline = order.timeline
+    timeline.append(
+        TimelineEntry(changes.offset, event, source, broker_at, changes.at, order.status, order.filled, text, changed)
+    )
+    if len(timeline) > TIMELINE_KEPT:
+        del timeline[1]  # the intent, on the first line, stays
