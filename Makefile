@@ -133,13 +133,19 @@ docs: $(PY_READY) ## check that the docs still tell the truth
 # --- upkeep ---------------------------------------------------------------------------------------
 
 # Run it on Python 3.11, the floor: what 3.11 needs, later versions can have too, and not the other way round.
+# npm writes its lock in an empty folder: beside node_modules it would leave out the packages of other systems.
 .PHONY: lock
 lock: $(BIN)/python ## write both locks anew: make lock ARGS=--upgrade
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "trueup: make the lock with Python 3.11: make lock PYTHON=python3.11 VENV=.venv-lock")'
 	@$(BIN)/python -c 'import piptools' 2>/dev/null || $(PIP_INSTALL) pip-tools
 	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock $(ARGS) pyproject.toml
-	@cd web && npm install --package-lock-only --ignore-scripts --loglevel=error
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; cp web/package.json web/.npmrc "$$dir"; \
+		if [ -z "$(ARGS)" ] && [ -f web/package-lock.json ]; then cp web/package-lock.json "$$dir"; fi; \
+		cd "$$dir"; npm install --package-lock-only --ignore-scripts --loglevel=error; \
+		npm ci --dry-run --ignore-scripts --loglevel=silent >/dev/null || { echo "trueup: web/package.json asks for something whose parts for other systems" \
+			"the registry does not have (npm ci would refuse the lock): pin an older version of it; the lock is left as it was" >&2; exit 1; }; \
+		cp package-lock.json "$(CURDIR)/web/package-lock.json"
 
 .PHONY: clean
 clean: ## remove what was built and cached; .venv and web/node_modules stay
