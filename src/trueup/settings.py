@@ -21,7 +21,7 @@ from trueup.errors import BadInput
 ValueT = TypeVar("ValueT")
 
 PREFIX = "TRUEUP_"
-NOT_SETTINGS = frozenset({"TRUEUP_URL", "TRUEUP_CHROMIUM", "TRUEUP_DEBUG"})
+NOT_SETTINGS = frozenset({"TRUEUP_URL", "TRUEUP_CHROMIUM", "TRUEUP_DEBUG", "TRUEUP_SIM_URL"})
 """Environment names with our prefix that other parts of the project read."""
 
 
