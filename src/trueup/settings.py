@@ -33,7 +33,7 @@ def _flag(raw: str) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     answer = words.get(raw.strip().lower())
     if answer is None:
-        raise ValueError("is one of yes or no")
+        raise ValueError("must be one of yes or no")
     return answer
 
 
@@ -43,7 +43,7 @@ def _choice(*words: str) -> Callable[[str], str]:
         if word not in words:
             near = difflib.get_close_matches(word, words, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"is one of {', '.join(words)}{hint}")
+            raise ValueError(f"must be one of {', '.join(words)}{hint}")
         return word
 
     return parse
@@ -51,8 +51,8 @@ def _choice(*words: str) -> Callable[[str], str]:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(raw: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,18}", raw.strip()) or not low <= int(raw) <= high:
-            raise ValueError(f"is a whole number from {low} to {high}")
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", raw.strip()) or not low <= int(raw) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
         return int(raw)
 
     return parse
@@ -60,8 +60,8 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 def _seconds(low: float, high: float) -> Callable[[str], float]:
     def parse(raw: str) -> float:
-        if not re.fullmatch(r"[+-]?(\d{1,12}(\.\d{0,9})?|\.\d{1,9})", raw.strip()) or not low <= float(raw) <= high:
-            raise ValueError(f"is a number of seconds from {low:g} to {high:g}, such as {max(low, 1):g}")
+        if not re.fullmatch(r"[+-]?([0-9]{1,12}(\.[0-9]{0,9})?|\.[0-9]{1,9})", raw.strip()) or not low <= float(raw) <= high:
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}, such as {max(low, 1):g}")
         return float(raw)
 
     return parse
@@ -78,9 +78,9 @@ def _url(raw: str) -> str:
         usable = False
         parts = urlsplit("")
     if not usable or parts.query or parts.fragment or parts.username:
-        raise ValueError("is a web address such as http://127.0.0.1:8900")
+        raise ValueError("must be a web address such as http://127.0.0.1:8801")
     if parts.path.rstrip("/") == "/v2":
-        raise ValueError("is the address without /v2, such as https://paper-api.alpaca.markets")
+        raise ValueError("must be the address without /v2, such as https://paper-api.alpaca.markets")
     return text
 
 
@@ -88,30 +88,32 @@ def _symbols(raw: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip().upper() for word in raw.split(",") if word.strip()))
     for word in words:
         if not re.fullmatch(r"[A-Z][A-Z0-9]{0,9}([./][A-Z0-9]{1,6})?", word):
-            raise ValueError(f"is a list of symbols with commas between them, such as AAPL,MSFT; {word!r} is no symbol")
+            raise ValueError(
+                f"must be a list of symbols with commas between them, such as AAPL,MSFT; {word!r} is no symbol"
+            )
     if len(words) > 500:
-        raise ValueError("holds at most 500 symbols")
+        raise ValueError("must hold at most 500 symbols")
     return words
 
 
 def _folder(raw: str) -> Path | None:
     text = raw.strip()
     if "\0" in text:
-        raise ValueError("is the path of a folder")
+        raise ValueError("must be the path of a folder")
     return Path(text).expanduser() if text else None
 
 
 def _host(raw: str) -> str:
     text = raw.strip()
     if not re.fullmatch(r"[A-Za-z0-9.:_-]+", text):
-        raise ValueError("is a host name or address to listen on, such as 127.0.0.1")
+        raise ValueError("must be a host name or address to listen on, such as 127.0.0.1")
     return text
 
 
 def _token(raw: str) -> str:
     text = raw.strip()
     if text and (len(text) < 16 or not re.fullmatch(r"[\x21-\x7e]+", text)):
-        raise ValueError("is at least 16 printable characters without spaces")
+        raise ValueError("must be at least 16 printable characters without spaces")
     return text
 
 
@@ -360,7 +362,7 @@ def help_of(name: str) -> str:
     """The line that command-line help shows for one setting: reason, unit and default."""
     row = next(row for row in table() if row.name == name)
     unit = "" if row.unit == "yes or no" else f"{row.unit}; "
-    return f"{row.why} [{unit}default {row.default}; {row.env}]"
+    return f"{row.why} ({unit}default {row.default}; {row.env})"
 
 
 def read_settings(environment: Mapping[str, str], given: Mapping[str, str | None]) -> Settings:

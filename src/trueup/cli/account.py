@@ -145,7 +145,7 @@ def list_orders(
 ) -> None:
     """List orders, newest first."""
     if status_ not in ("working", "all"):
-        message = f"--status is working or all; got {status_!r}"
+        message = f"--status must be working or all; got {status_!r}"
         raise CommandFailed(message, exit_code=EXIT_USAGE, code="bad_input", field="status")
     with gateway(url) as remote:
         rows = remote.ask("GET", "/api/orders", query={"status": status_, "limit": limit})

@@ -102,7 +102,7 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
-        message = f"--at is a time such as 2026-03-12T14:30:00Z; got {text!r}"
+        message = f"--at must be a time such as 2026-03-12T14:30:00Z; got {text!r}"
         raise CommandFailed(message, exit_code=EXIT_USAGE, code="bad_input", field="at") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 

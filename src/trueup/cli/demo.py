@@ -39,7 +39,7 @@ def demo(
     port: Annotated[str | None, typer.Option("--port", metavar="PORT", help=help_of("port"))] = None,
     state: Annotated[
         str | None,
-        typer.Option("--state", metavar="FOLDER", help="An empty folder for the journal. [default a new one]"),
+        typer.Option("--state", metavar="FOLDER", help="An empty folder for the journal. (default a new one)"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The number that fixes all choices of the exchange.")] = 7,
     speed: Annotated[float, typer.Option("--speed", min=0.01, max=10_000, help="How fast its market moves.")] = 1.0,

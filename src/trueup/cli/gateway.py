@@ -26,7 +26,7 @@ from trueup.cli.output import (
 
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", metavar="ADDRESS", help="Where trueup runs. [default http://127.0.0.1:8000; TRUEUP_URL]"),
+    typer.Option("--url", metavar="ADDRESS", help="Where trueup runs. (default http://127.0.0.1:8000; TRUEUP_URL)"),
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -38,7 +38,7 @@ class Remote:
     def __init__(self, url: str, *, what: str, hint: str, token: str = "") -> None:
         if not url.startswith(("http://", "https://")):
             raise CommandFailed(
-                f"--url is a web address such as {DEFAULT_URL}; got {url!r}",
+                f"--url must be a web address such as {DEFAULT_URL}; got {url!r}",
                 exit_code=EXIT_USAGE,
                 code="bad_input",
                 field="url",

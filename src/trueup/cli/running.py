@@ -32,7 +32,7 @@ def pairs(given: list[str] | None) -> dict[str, str | None]:
     for pair in given or ():
         name, found, value = pair.partition("=")
         if not found:
-            raise BadInput(f"--set is NAME=VALUE such as orders_poll_s=5; got {pair!r}", field="set")
+            raise BadInput(f"--set must be NAME=VALUE such as orders_poll_s=5; got {pair!r}", field="set")
         name = name.strip().lower().replace("-", "_")
         if name in ("alpaca_key", "alpaca_secret"):
             raise BadInput(
@@ -124,7 +124,7 @@ def _confirm_real_money(settings: Settings, *, yes: bool) -> None:
 
 
 def simulate(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where it listens; 0 takes a free one.")] = 8900,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where it listens; 0 takes a free one.")] = 8801,
     seed: Annotated[int, typer.Option("--seed", help="The number that fixes all its choices.")] = 7,
     replay: Annotated[
         Path | None,
@@ -142,7 +142,7 @@ def simulate(
 ) -> None:
     """Run a simulated exchange that speaks Alpaca's wire, until Ctrl-C.
 
-    Connect to it with `trueup run --alpaca-url http://127.0.0.1:8900`, or with any program made for Alpaca.
+    Connect to it with `trueup run --alpaca-url http://127.0.0.1:8801`, or with any program made for Alpaca.
     """
     from trueup import bootstrap
 

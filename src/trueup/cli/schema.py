@@ -16,7 +16,7 @@ from trueup.cli.output import EXIT_USAGE, CommandFailed, JsonFlag, emit, emit_te
 
 
 def schema(
-    json_schema: Annotated[bool, typer.Option("--json-schema", help="JSON Schema of every channel. [default]")] = False,
+    json_schema: Annotated[bool, typer.Option("--json-schema", help="JSON Schema of every channel (default).")] = False,
     typescript: Annotated[bool, typer.Option("--typescript", help="TypeScript types, web/src/api/types.ts.")] = False,
     asyncapi: Annotated[bool, typer.Option("--asyncapi", help="AsyncAPI 3 document of the websocket.")] = False,
     settings_: Annotated[bool, typer.Option("--settings", help="The settings reference in Markdown.")] = False,

@@ -21,7 +21,7 @@ sim_app = typer.Typer(help="Make mischief in the running simulator, and look at 
 
 SimUrl = Annotated[
     str | None,
-    typer.Option("--url", metavar="ADDRESS", help="The simulator. [default the running demo's; TRUEUP_SIM_URL]"),
+    typer.Option("--url", metavar="ADDRESS", help="The simulator. (default the running demo's; TRUEUP_SIM_URL)"),
 ]
 Seconds = Annotated[float | None, typer.Option("--seconds", min=0.0, help="How long it lasts.")]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="trade_updates, market_data or rest.")]
@@ -88,7 +88,7 @@ def fault(
     for pair in match or ():
         name, found, value = pair.partition("=")
         if not found or not name:
-            message = f"--match is NAME=VALUE such as event=fill; got {pair!r}"
+            message = f"--match must be NAME=VALUE such as event=fill; got {pair!r}"
             raise CommandFailed(message, exit_code=EXIT_USAGE, code="bad_input", field="match")
         matching[name] = value
     body = {"target": target, "kind": kind, "seconds": seconds, "count": count, "match": matching}
