@@ -60,9 +60,10 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 def _seconds(low: float, high: float) -> Callable[[str], float]:
     def parse(raw: str) -> float:
-        if not re.fullmatch(r"[+-]?([0-9]{1,12}(\.[0-9]{0,9})?|\.[0-9]{1,9})", raw.strip()) or not low <= float(raw) <= high:
+        text = raw.strip()
+        if not re.fullmatch(r"[+-]?([0-9]{1,12}(\.[0-9]{0,9})?|\.[0-9]{1,9})", text) or not low <= float(text) <= high:
             raise ValueError(f"must be a number of seconds from {low:g} to {high:g}, such as {max(low, 1):g}")
-        return float(raw)
+        return float(text)
 
     return parse
 

@@ -1,4 +1,4 @@
-"""The settings table: every bad value is one line that names the setting, and the written reference is the table's own."""
+"""The settings table: a bad value is one line that names the setting, and the written reference is the table's own."""
 
 from __future__ import annotations
 
