@@ -258,6 +258,8 @@ class SimulatorServer:
         self.port = self.config.port
         self._runner: web.AppRunner | None = None
         self._living: asyncio.Task[None] | None = None
+        self._trade_updates: TradeUpdates | None = None
+        self._market_data: MarketData | None = None
 
     @property
     def url(self) -> str:
@@ -274,9 +276,14 @@ class SimulatorServer:
         """The complete address of the market data socket."""
         return f"ws://{self.config.host}:{self.port}/v2/iex"
 
+    @property
+    def listeners(self) -> int:
+        """How many trade updates sockets have been told that they are listening."""
+        return self._trade_updates.listeners if self._trade_updates else 0
+
     async def __aenter__(self) -> "SimulatorServer":
         """Listen, and let time pass; PortTaken when the address is not free."""
-        app, hubs = self._build()
+        app = self._build()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.config.host, self.config.port)
@@ -291,7 +298,6 @@ class SimulatorServer:
             ) from problem
         address = self._runner.addresses[0]
         self.port = int(address[1])
-        self._hubs = hubs
         self._living = asyncio.create_task(self.world.run(), name="simulator")
         return self
 
@@ -302,8 +308,9 @@ class SimulatorServer:
         if self._living is not None:
             self._living.cancel()
             await asyncio.wait([self._living])
-        for hub in self._hubs:
-            hub.cut()
+        for hub in (self._trade_updates, self._market_data):
+            if hub is not None:
+                hub.cut()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -312,7 +319,7 @@ class SimulatorServer:
         if self._living is not None:
             await self._living
 
-    def _build(self) -> tuple[web.Application, tuple[TradeUpdates, MarketData]]:
+    def _build(self) -> web.Application:
         config, world = self.config, self.world
         front = _Front(world, config)
         app = web.Application(middlewares=[front.explain, front.guard])
@@ -334,7 +341,8 @@ class SimulatorServer:
         TradingRoutes(world, ids_match=config.activity_ids_match).add_to(app)
         DataRoutes(world).add_to(app)
         Control(world, trade_updates, market_data, log).add_to(app)
-        return app, (trade_updates, market_data)
+        self._trade_updates, self._market_data = trade_updates, market_data
+        return app
 
 
 async def serve(config: SimulatorConfig, *, ready: Callable[[int], None] | None = None) -> None:

@@ -171,6 +171,11 @@ class TradeUpdates:
         """How many sockets are open."""
         return len(self._outlets)
 
+    @property
+    def listeners(self) -> int:
+        """How many sockets have been told that they are listening."""
+        return sum(outlet.is_ready for outlet in self._outlets.values())
+
     def cut(self) -> None:
         """Cut every socket without a goodbye."""
         for outlet in self._outlets.values():

@@ -46,6 +46,7 @@ from trueup.simulator.world import World
 ORDERS_DEFAULT, ORDERS_MAX = 50, 500
 ACTIVITIES_MAX = 100
 CALENDAR_DAYS_MAX = 3660
+RETIRED_SETTINGS = frozenset({"dtbp_check", "pdt_check"})
 AS_OF = web.RequestKey("as_of", datetime)
 
 
@@ -285,7 +286,8 @@ class TradingRoutes:
 
     async def configure(self, request: web.Request) -> web.Response:
         """PATCH /v2/account/configurations: any subset, the whole comes back."""
-        body = await json_body(request)
+        # The SDK still sends the two settings that went away with the pattern-day-trader rule.
+        body = {name: value for name, value in (await json_body(request)).items() if name not in RETIRED_SETTINGS}
         for name, value in body.items():
             known = self._configurations.get(name)
             if known is None:
