@@ -79,4 +79,5 @@ def main() -> None:
 
     sys.excepthook = internal
     with errors_as_lines(debug=debug, as_json=as_json):
-        app(args=rest, prog_name="trueup")
+        # Called as a Typer app it would put its own excepthook over ours.
+        typer.main.get_command(app)(args=rest, prog_name="trueup")
