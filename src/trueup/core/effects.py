@@ -28,6 +28,15 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """Why an order may not leave; `field` names what to change, `code` is stable for programs."""
+
+    code: str
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SendOrder:
     """Submit once; never again under any circumstances."""
 

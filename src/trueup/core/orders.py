@@ -119,8 +119,8 @@ class Leg:
     filled: Decimal = ZERO
     floor: datetime | None = None
     """Version of the newest known decrease; cumulative quantities of older reports no longer count."""
-    suspect: tuple[datetime, Decimal] | None = None
-    """A later report with a lower cumulative quantity that nothing explains yet."""
+    newest: tuple[datetime, Decimal] | None = None
+    """Version and cumulative quantity of the newest report, whether or not its quantity could be believed at once."""
     average_price: Decimal | None = None
     average_total: Decimal = ZERO
     """The filled quantity that `average_price` was stated for."""
@@ -341,12 +341,12 @@ def join_report(
         if exec_type is ExecType.TRADE_CORRECT:
             execution = None
         lowered = True
-        if version is not None and (leg.floor is None or version > leg.floor) and report.filled_quantity == leg.filled:
-            leg.floor = version
     else:
         # a full reconciliation has read the order twice; it may lower what nothing newer contradicts
         lowered = source is Source.RECONCILE and (newer or version == known)
     _join_filled(leg, report.filled_quantity, version, newer, lowered, join)
+    if version is not None and exec_type in (ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT):
+        leg.floor = version if leg.floor is None else max(leg.floor, version)
     if execution is not None and exec_type is not ExecType.TRADE_CANCEL:
         hold_execution(leg, execution, source=source, at=at, missed=missed, join=join)
     if leg.unplaced:
@@ -397,21 +397,19 @@ def _take_terms(leg: Leg, report: OrderReport, join: Join) -> None:
 
 
 def _join_filled(leg: Leg, filled: Decimal, version: datetime | None, newer: bool, lowered: bool, join: Join) -> None:
+    if version is not None and (leg.newest is None or (version, filled) > leg.newest):
+        leg.newest = (version, filled)
     if leg.floor is not None and version is not None and version < leg.floor:
         return
     if filled > leg.filled:
         leg.filled = filled
     elif filled < leg.filled:
         if lowered:
-            floor = filled
-            if leg.suspect is not None and version is not None and leg.suspect[0] >= version:
-                floor = max(floor, leg.suspect[1])
-            leg.filled = floor
+            # what the broker has said since the decrease already contains it
+            later = version is not None and leg.newest is not None and leg.newest[0] >= version
+            leg.filled = leg.newest[1] if later and leg.newest is not None else filled
             leg.floor = version
-            leg.suspect = None
         elif newer and version is not None:
-            if leg.suspect is None or leg.suspect[0] < version:
-                leg.suspect = (version, filled)
             join.surprises.append("filled_quantity_fell")
 
 
@@ -460,11 +458,9 @@ def hold_execution(leg: Leg, execution: Execution, *, source: Source, at: dateti
         twin_id = leg.stretches.get(cum)
         if twin_id is not None:
             twin = leg.executions[twin_id]
-            if twin.execution.quantity == execution.quantity:
+            if twin.execution.quantity == execution.quantity and twin.execution.price == execution.price:
                 leg.aliases[name] = twin_id
                 join.duplicate = True
-                if twin.execution.price != execution.price:
-                    join.surprises.append("execution_price_conflict")
                 return
         if cum > leg.filled:
             leg.filled = cum  # the execution is itself the broker's word on the total
@@ -527,6 +523,12 @@ def _settle(
         if grown > 0:
             leg.residual_source, leg.residual_at, leg.residual_missed = source, filled_at or leg.version or at, missed
             join.fills.append(Fill(grown, leg.residual_price, leg.residual_at, None, True))
+        elif leg.residual_at is None:
+            leg.residual_at = leg.version or at
+    if join.delta < 0:
+        join.restated = True
+        if not join.fills:  # the broker's total fell, and nobody said which execution is gone
+            join.fills.append(Fill(join.delta, leg.residual_price, leg.residual_at or at, None, True, "bust"))
     if real > join.delta and join.fills:
         # shares that were known only as a residual now have their executions: the same shares, better evidence
         covered = real - max(join.delta, ZERO)
@@ -551,6 +553,30 @@ def _residual_price(leg: Leg, residual: Decimal) -> Decimal:
     if leg.executed:
         return leg.executed_value / leg.executed
     return average or leg.limit_price or leg.stop_price or ZERO
+
+
+def annul_unlisted(leg: Leg, listed: frozenset[ExecutionId], *, source: Source, at: datetime) -> Join:
+    """Find the busts behind a fallen total: the executions no longer listed, if they make up the fall."""
+    join = Join()
+    waiting = sum((held.execution.quantity for name, held in leg.unplaced.items() if name in listed), ZERO)
+    fallen = waiting - leg.residual
+    unlisted = [
+        (name, held)
+        for name, held in leg.executions.items()
+        if not held.busted and _names(leg, name).isdisjoint(listed)
+    ]
+    if fallen <= 0 or sum((held.execution.quantity for _, held in unlisted), ZERO) != fallen:
+        return join
+    before_filled, before_value = leg.filled, leg.executed_value + leg.residual * leg.residual_price
+    for name, _ in unlisted:
+        _annul(leg, name, None, join)
+    _place(leg, join)
+    _settle(leg, before_filled, before_value, source, at, None, False, join)
+    return join
+
+
+def _names(leg: Leg, name: ExecutionId) -> frozenset[ExecutionId]:
+    return frozenset([name, *(alias for alias, real in leg.aliases.items() if real == name)])
 
 
 def join_executions(leg: Leg, executions: list[Execution], *, source: Source, at: datetime, missed: bool) -> Join:

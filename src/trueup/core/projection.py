@@ -14,8 +14,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from trueup.core.belief import Belief
 from trueup.core.model import ZERO, FeedName, FeedStatus, OrderStatus, Quote, Symbol, TradingState
 from trueup.core.orders import Fill, Held, Leg, Order
-from trueup.core.step import Outcome, gap_view
-from trueup.core.transition import NotedFill, drift_view
+from trueup.core.transition import NotedFill, Outcome, drift_view, gap_view
 from trueup.core.views import (
     BrokerEventsHealth,
     Channel,

@@ -37,7 +37,7 @@ from trueup.core.model import (
 )
 from trueup.core.orders import TERMINAL, Leg
 from trueup.core.positions import Adjustment
-from trueup.core.transition import Changes, note_drift, tell, transit, transit_executions
+from trueup.core.transition import Changes, note_drift, tell, transit, transit_executions, transit_fallen_totals
 
 RECHECK = timedelta(seconds=2)
 """The pause before a suspected drift is looked at again."""
@@ -67,6 +67,8 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
     if snapshot.positions is not None:
         _young_orders(belief, snapshot, finding)
     transit_executions(belief, changes, snapshot.executions, source=event.source)
+    if snapshot.scope is SnapshotScope.FULL and snapshot.executions:
+        transit_fallen_totals(belief, changes, snapshot.orders, snapshot.executions)
     for broker_order_id in snapshot.absent:
         leg = belief.by_broker.get(broker_order_id)
         if leg is not None and leg.status not in TERMINAL:

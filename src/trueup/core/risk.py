@@ -7,23 +7,13 @@ an in-doubt order counts as if it were live.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 from trueup.core.belief import Belief
 from trueup.core.commands import SubmitOrder
-from trueup.core.effects import Allowed
+from trueup.core.effects import Allowed, Denied
 from trueup.core.model import ZERO, ClientOrderId, NewOrder, OrderType, Side, Symbol, TradingState, sign
 from trueup.core.orders import Order
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Denied:
-    """Why an order may not leave; `field` names what to change, `code` is stable for programs."""
-
-    code: str
-    field: str
-    reason: str
 
 
 def judge_order(belief: Belief, command: SubmitOrder, client_order_id: ClientOrderId) -> Allowed | Denied:

@@ -6,14 +6,13 @@ hash seed or the time of day. Not for doing anything. Invariant: all that sways 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from trueup.core.belief import Belief, Drift
 from trueup.core.commands import CancelOrder, Command, Kill, Reconcile, ReplaceOrder, Resume, SubmitOrder
 from trueup.core.effects import (
-    Effect,
+    Denied,
     FindOrder,
     RecycleFeed,
     SendOrder,
@@ -51,14 +50,13 @@ from trueup.core.model import (
 )
 from trueup.core.orders import TERMINAL, Leg, Order
 from trueup.core.reconcile import apply_snapshot
-from trueup.core.risk import Denied, judge_order
-from trueup.core.transition import Changes, note_drift, request_cancel, tell, transit
+from trueup.core.risk import judge_order
+from trueup.core.transition import Changes, Outcome, gap_view, note_drift, request_cancel, tell, transit
 from trueup.core.truth import Gap
 from trueup.core.views import (
     Channel,
     FeedDisconnectedView,
     FeedReconnectedView,
-    GapView,
     KillSwitchView,
     SignalView,
 )
@@ -74,22 +72,6 @@ CANCEL_OVERDUE = timedelta(seconds=30)
 
 LOOKUPS_NEEDED = 2
 """How many counting answers "no such order" it takes to believe that a request never arrived."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What one input led to."""
-
-    changes: Changes
-    order_id: OrderId | None = None
-    """The order that a command made or named."""
-    denied: Denied | None = None
-    """Why a command was refused."""
-
-    @property
-    def effects(self) -> tuple[Effect, ...]:
-        """What the shell must do, in order."""
-        return tuple(self.changes.effects)
 
 
 def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
@@ -378,19 +360,6 @@ def _open_gap(belief: Belief, changes: Changes, reason: str, at: datetime) -> Ga
     if gap is not None:
         changes.views.append((Channel.TRUTH_GAP, gap_view(gap)))
     return gap
-
-
-def gap_view(gap: Gap) -> GapView:
-    """A gap as people see it."""
-    return GapView(
-        id=gap.gap_id,
-        feed=gap.feed.value,
-        reason=gap.reason,
-        opened_at=gap.opened_at,
-        closed_at=gap.closed_at,
-        missed=gap.missed,
-        learned_by=dict(gap.learned_by),
-    )
 
 
 def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted) -> None:

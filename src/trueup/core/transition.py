@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from trueup.core.belief import SNAPSHOT_SLACK, Belief, Drift, Expectation
-from trueup.core.effects import Effect, FindOrder, SendCancel, TakeSnapshot
+from trueup.core.effects import Denied, Effect, FindOrder, SendCancel, TakeSnapshot
 from trueup.core.model import (
     ZERO,
     BrokerOrderId,
@@ -30,8 +30,19 @@ from trueup.core.model import (
     Source,
     sign,
 )
-from trueup.core.orders import TERMINAL, Fill, Join, Leg, Order, TimelineEntry, join_executions, join_report
-from trueup.core.views import Channel, DriftView, RiskAlertView, View
+from trueup.core.orders import (
+    TERMINAL,
+    Fill,
+    Join,
+    Leg,
+    Order,
+    TimelineEntry,
+    annul_unlisted,
+    join_executions,
+    join_report,
+)
+from trueup.core.truth import Gap
+from trueup.core.views import Channel, DriftView, GapView, RiskAlertView, View
 
 STREAM_GRACE = timedelta(seconds=3)
 """How long a live stream may lag behind what a question has already told, before it counts as mute."""
@@ -83,6 +94,22 @@ class Changes:
                 ),
             )
         )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one input led to."""
+
+    changes: Changes
+    order_id: OrderId | None = None
+    """The order that a command made or named."""
+    denied: Denied | None = None
+    """Why a command was refused."""
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """What the shell must do, in order."""
+        return tuple(self.changes.effects)
 
 
 def transit(
@@ -198,6 +225,26 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             order.updated_at = changes.at
             changes.orders[order.order_id] = order
             _tell(order, changes, ExecType.TRADE, source, new[-1].at, join, "")
+
+
+def transit_fallen_totals(
+    belief: Belief, changes: Changes, reports: tuple[OrderReport, ...], executions: tuple[Execution, ...]
+) -> None:
+    """Where the broker's total fell below the executions that we hold, find the busts that nobody told us of."""
+    listed: frozenset[ExecutionId] | None = None
+    for report in reports:
+        leg = belief.by_broker.get(report.broker_order_id)
+        if leg is None or (leg.residual >= 0 and not leg.unplaced):
+            continue
+        if listed is None:
+            listed = frozenset(execution.execution_id for execution in executions)
+        join = annul_unlisted(leg, listed, source=Source.RECONCILE, at=changes.at)
+        if join.changed:
+            order = belief.orders[leg.order_id]
+            book_join(belief, changes, order, leg, join, Source.RECONCILE, missed=False)
+            order.source, order.updated_at = Source.RECONCILE, changes.at
+            changes.orders[order.order_id] = order
+            _tell(order, changes, ExecType.TRADE_CANCEL, Source.RECONCILE, report.version, join, "")
 
 
 def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Source) -> tuple[Leg, Order]:
@@ -434,6 +481,19 @@ def drift_view(drift: Drift) -> DriftView:
         at=drift.at,
         first_seen_at=drift.first_seen_at,
         trued_up=drift.trued_up,
+    )
+
+
+def gap_view(gap: Gap) -> GapView:
+    """A gap as people see it."""
+    return GapView(
+        id=gap.gap_id,
+        feed=gap.feed.value,
+        reason=gap.reason,
+        opened_at=gap.opened_at,
+        closed_at=gap.closed_at,
+        missed=gap.missed,
+        learned_by=dict(gap.learned_by),
     )
 
 

@@ -1,9 +1,10 @@
 """Gaps and truth lag: how sure we are.
 
 A **gap** is a stretch in which broker events may have been missed. It opens when the broker-event feed is lost,
-when the stream is found mute, or when a process starts; only a clean reconciliation closes it. **Truth lag** is now minus the
-latest instant at which belief is known to have equalled the broker's books: a clean snapshot proves its own start, an
-event on an unbroken live feed proves its arrival, and while a gap is open nothing later than its beginning is proven.
+when the stream is found mute, or when a process starts; only a clean reconciliation closes it. **Truth lag** is now
+minus the latest instant at which belief is known to have equalled the broker's books: a clean snapshot proves its own
+start, an event on an unbroken live feed proves its arrival, and while a gap is open nothing later than its beginning
+is proven.
 
 Not for finding drift. Invariant: `proved_at` never lies inside an open gap.
 """

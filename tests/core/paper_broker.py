@@ -1,0 +1,262 @@
+"""A broker on paper: books that are right by construction, and every observation that one could make of them.
+
+It shares no code with the reasoning that it judges: a dozen lines of arithmetic over plain dicts. Each change of an
+order raises its version; each leaves behind the stream event that a real broker would have sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from trueup.core.events import OrderReported, SnapshotTaken
+from trueup.core.model import (
+    AccountId,
+    AccountReport,
+    BrokerOrderId,
+    ClientOrderId,
+    ExecType,
+    Execution,
+    ExecutionId,
+    OrderReport,
+    OrderStatus,
+    OrderType,
+    PositionReport,
+    Side,
+    Snapshot,
+    SnapshotScope,
+    Source,
+    Symbol,
+    TimeInForce,
+)
+
+EPOCH = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
+FINAL = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.REPLACED}
+
+
+@dataclass
+class PaperOrder:
+    """One order in the broker's books."""
+
+    number: int
+    symbol: str
+    side: Side
+    quantity: Decimal
+    client_order_id: str
+    status: OrderStatus = OrderStatus.NEW
+    version: datetime = EPOCH
+    executions: list[tuple[str, Decimal, Decimal, datetime, Decimal]] = field(default_factory=list)
+    busted: set[str] = field(default_factory=set)
+    replaces: int | None = None
+    replaced_by: int | None = None
+
+    @property
+    def live(self) -> list[tuple[str, Decimal, Decimal, datetime, Decimal]]:
+        return [execution for execution in self.executions if execution[0] not in self.busted]
+
+    @property
+    def filled(self) -> Decimal:
+        return sum((execution[1] for execution in self.live), Decimal(0))
+
+    @property
+    def value(self) -> Decimal:
+        return sum((execution[1] * execution[2] for execution in self.live), Decimal(0))
+
+
+class PaperBroker:
+    """Books for one account; every verb changes them and returns the stream event that tells of it."""
+
+    def __init__(self, cash: Decimal = Decimal(100000)) -> None:
+        self.now = EPOCH
+        self.orders: list[PaperOrder] = []
+        self.opening_cash = cash
+        self.executions = 0
+        self.events: list[OrderReported] = []
+
+    # --- verbs ----------------------------------------------------------------------------------------------------
+
+    def place(
+        self, symbol: str, side: Side, quantity: int | Decimal, client_order_id: str | None = None
+    ) -> OrderReported:
+        order = PaperOrder(
+            len(self.orders), symbol, side, Decimal(quantity), client_order_id or f"ext-{len(self.orders)}"
+        )
+        self.orders.append(order)
+        return self._changed(order, ExecType.NEW)
+
+    def fill(self, number: int, quantity: int | Decimal, price: str | Decimal) -> OrderReported | None:
+        order = self.orders[number]
+        quantity = min(Decimal(quantity), order.quantity - order.filled)
+        if quantity <= 0 or order.status in FINAL:
+            return None
+        self._tick()
+        self.executions += 1
+        name = f"exec-{self.executions}"
+        cum = order.filled + quantity
+        order.executions.append((name, quantity, Decimal(price), self.now, cum))
+        order.status = OrderStatus.FILLED if cum == order.quantity else OrderStatus.PARTIALLY_FILLED
+        return self._changed(order, ExecType.TRADE, execution=self._execution(order, order.executions[-1]))
+
+    def finish(self, number: int, status: OrderStatus, exec_type: ExecType) -> OrderReported | None:
+        order = self.orders[number]
+        if order.status in FINAL:
+            return None
+        order.status = status
+        return self._changed(order, exec_type)
+
+    def cancel(self, number: int) -> OrderReported | None:
+        return self.finish(number, OrderStatus.CANCELED, ExecType.CANCELED)
+
+    def request_cancel(self, number: int) -> OrderReported | None:
+        return self.finish(number, OrderStatus.PENDING_CANCEL, ExecType.PENDING_CANCEL)
+
+    def refuse_cancel(self, number: int) -> OrderReported | None:
+        order = self.orders[number]
+        if order.status is not OrderStatus.PENDING_CANCEL:
+            return None
+        order.status = OrderStatus.PARTIALLY_FILLED if order.filled else OrderStatus.NEW
+        return self._changed(order, ExecType.CANCEL_REJECTED)
+
+    def replace(self, number: int, quantity: int | Decimal) -> OrderReported | None:
+        old = self.orders[number]
+        if old.status in FINAL:
+            return None
+        new = PaperOrder(
+            len(self.orders), old.symbol, old.side, Decimal(quantity), f"ext-{len(self.orders)}", replaces=number
+        )
+        self.orders.append(new)
+        old.status, old.replaced_by = OrderStatus.REPLACED, new.number
+        event = self._changed(old, ExecType.REPLACED)
+        self._changed(new, ExecType.NEW)
+        return event
+
+    def bust(self, number: int) -> OrderReported | None:
+        order = self.orders[number]
+        if not order.live:
+            return None
+        gone = order.live[-1]
+        order.busted.add(gone[0])
+        if order.status is OrderStatus.FILLED:
+            order.status = OrderStatus.CANCELED
+        return self._changed(
+            order,
+            ExecType.TRADE_CANCEL,
+            execution=self._execution(order, gone),
+            refers_to=ExecutionId(gone[0]),
+        )
+
+    # --- what one can observe -------------------------------------------------------------------------------------
+
+    def row(self, order: PaperOrder) -> OrderReport:
+        filled = order.filled
+        return OrderReport(
+            broker_order_id=BrokerOrderId(f"b-{order.number}"),
+            client_order_id=ClientOrderId(order.client_order_id),
+            symbol=Symbol(order.symbol),
+            side=order.side,
+            status=order.status,
+            raw_status=order.status.value.lower(),
+            filled_quantity=filled,
+            average_price=order.value / filled if filled else None,
+            quantity=order.quantity,
+            order_type=OrderType.LIMIT,
+            time_in_force=TimeInForce.DAY,
+            limit_price=Decimal(10),
+            version=order.version,
+            submitted_at=order.version,
+            replaces=BrokerOrderId(f"b-{order.replaces}") if order.replaces is not None else None,
+            replaced_by=BrokerOrderId(f"b-{order.replaced_by}") if order.replaced_by is not None else None,
+        )
+
+    def snapshot(
+        self,
+        scope: SnapshotScope = SnapshotScope.FULL,
+        source: Source = Source.RECONCILE,
+        *,
+        with_executions: bool = True,
+        only_open: bool = False,
+    ) -> SnapshotTaken:
+        self._tick()
+        rows = tuple(self.row(order) for order in self.orders if not only_open or order.status not in FINAL)
+        executions = tuple(self._execution(order, item) for order in self.orders for item in order.live)
+        full = scope is SnapshotScope.FULL
+        return SnapshotTaken(
+            at=self.now,
+            source=source,
+            snapshot=Snapshot(
+                scope=scope,
+                started_at=self.now,
+                finished_at=self.now,
+                orders=rows if scope is not SnapshotScope.POSITIONS else (),
+                executions=executions if full and with_executions else (),
+                positions=None if scope is SnapshotScope.ORDERS else self.position_rows(),
+                account=None if scope is SnapshotScope.ORDERS else self.account_row(),
+            ),
+        )
+
+    def positions(self) -> dict[str, Decimal]:
+        held: dict[str, Decimal] = {}
+        for order in self.orders:
+            signed = order.filled if order.side is Side.BUY else -order.filled
+            held[order.symbol] = held.get(order.symbol, Decimal(0)) + signed
+        return {symbol: quantity for symbol, quantity in held.items() if quantity}
+
+    def cash(self) -> Decimal:
+        return self.opening_cash + sum(
+            (-order.value if order.side is Side.BUY else order.value for order in self.orders), Decimal(0)
+        )
+
+    def position_rows(self) -> tuple[PositionReport, ...]:
+        return tuple(
+            PositionReport(symbol=Symbol(symbol), quantity=quantity, average_price=Decimal(10))
+            for symbol, quantity in self.positions().items()
+        )
+
+    def account_row(self) -> AccountReport:
+        return AccountReport(
+            account_id=AccountId("PAPER"),
+            cash=self.cash(),
+            equity=self.cash(),
+            last_equity=self.opening_cash,
+            buying_power=self.cash(),
+        )
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self.now += timedelta(milliseconds=1)
+
+    def _execution(self, order: PaperOrder, item: tuple[str, Decimal, Decimal, datetime, Decimal]) -> Execution:
+        name, quantity, price, at, cum = item
+        return Execution(
+            execution_id=ExecutionId(name),
+            broker_order_id=BrokerOrderId(f"b-{order.number}"),
+            symbol=Symbol(order.symbol),
+            side=order.side,
+            quantity=quantity,
+            price=price,
+            at=at,
+            cum_quantity=cum,
+        )
+
+    def _changed(
+        self,
+        order: PaperOrder,
+        exec_type: ExecType,
+        execution: Execution | None = None,
+        refers_to: ExecutionId | None = None,
+    ) -> OrderReported:
+        self._tick()
+        order.version = self.now
+        event = OrderReported(
+            at=self.now,
+            source=Source.STREAM,
+            exec_type=exec_type,
+            report=self.row(order),
+            execution=execution,
+            refers_to=refers_to,
+            broker_at=self.now,
+        )
+        self.events.append(event)
+        return event
