@@ -18,7 +18,9 @@ from trueup.simulator.alpaca import SimulatorConfig, SimulatorServer
 from trueup.simulator.model import FillModel
 
 KEYS = {"APCA-API-KEY-ID": "SIM", "APCA-API-SECRET-KEY": "SIM"}
-PROMPT = FillModel(ack_latency_ms=0, fill_latency_ms=0, cancel_latency_ms=0, replace_latency_ms=0, partial_probability=0)
+PROMPT = FillModel(
+    ack_latency_ms=0, fill_latency_ms=0, cancel_latency_ms=0, replace_latency_ms=0, partial_probability=0
+)
 MANUAL = FillModel(ack_latency_ms=0, cancel_latency_ms=0, replace_latency_ms=0, is_manual=True)
 
 

@@ -144,9 +144,7 @@ async def test_order_lists_page_by_time_and_by_id(manual: Any) -> None:
     ids = [(await manual.buy(symbol="F", qty="1", type="limit", limit_price="5"))["id"] for _ in range(7)]
     first = await manual.get("/v2/orders", status="all", limit=3, direction="asc")
     assert [order["id"] for order in first] == ids[:3]
-    second = await manual.get(
-        "/v2/orders", status="all", limit=3, direction="asc", after=first[-1]["submitted_at"]
-    )
+    second = await manual.get("/v2/orders", status="all", limit=3, direction="asc", after=first[-1]["submitted_at"])
     assert [order["id"] for order in second] == ids[3:6]
     by_id = await manual.get("/v2/orders", status="all", limit=3, before_order_id=ids[3])
     assert [order["id"] for order in by_id] == [ids[2], ids[1], ids[0]]

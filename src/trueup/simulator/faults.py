@@ -157,7 +157,8 @@ def _number(body: Mapping[str, object], name: str, right: str, *, low: float, hi
 
 
 def _match_of(body: Mapping[str, object], target: Target, kind: Kind) -> dict[str, object]:
-    match = body.get("match") or {}
+    match = body.get("match")
+    match = {} if match is None else match
     keys = REST_KEYS if target is Target.REST else EVENT_KEYS
     if not isinstance(match, dict):
         raise FaultInvalid("match", f"must be an object with any of {', '.join(keys)}")
