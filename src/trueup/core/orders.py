@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from trueup.core.model import (
     ZERO,
@@ -154,9 +155,8 @@ class Leg:
         return self.filled - self.executed
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineEntry:
-    """One line of an order's story, as it was understood when it arrived."""
+class TimelineEntry(NamedTuple):
+    """One line of an order's story, as it was understood when it arrived; a tuple, as each input makes one."""
 
     offset: int
     event: str
@@ -167,6 +167,7 @@ class TimelineEntry:
     filled_after: Decimal
     text: str
     changed: bool
+    fills: tuple[Fill, ...] = ()
 
 
 @dataclass(slots=True)
@@ -270,8 +271,7 @@ class Order:
         return value / sum((leg.filled for leg in legs), ZERO)
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """What one input added to (or took from) an order: shares and price, as positions must book them.
 
     `restated` says that prices of shares booked before have changed, so that the position must be folded anew.

@@ -166,7 +166,7 @@ def order_detail_view(belief: Belief, any_id: str) -> OrderDetailView | None:
             arrived_at=entry.arrived_at,
             status_after=entry.status_after.value,
             filled_after=entry.filled_after,
-            text=entry.text,
+            text=entry.text or "; ".join(_fill_text(fill) for fill in entry.fills),
             changed=entry.changed,
         )
         for entry in order.timeline
@@ -180,6 +180,13 @@ def order_detail_view(belief: Belief, any_id: str) -> OrderDetailView | None:
     return OrderDetailView(
         order=order_view(order), timeline=timeline, executions=tuple(_order_executions(order)), gaps=gaps
     )
+
+
+def _fill_text(fill: Fill) -> str:
+    what = "inferred" if fill.inferred else fill.kind
+    known = ", known before as inferred" if fill.replaces_inferred else ""
+    name = f" ({fill.held.execution.execution_id})" if fill.held is not None else ""
+    return f"{what} {fill.quantity} @ {_price(fill.price)}{name}{known}"
 
 
 def _order_executions(order: Order) -> list[TradeExecutedView]:

@@ -96,12 +96,13 @@ def _bad_terms(command: SubmitOrder) -> Denied | None:
 
 def _gated(belief: Belief, command: SubmitOrder, reduces: bool) -> Denied | None:
     state = belief.trading_state
-    why = "; ".join(belief.gate.reasons()) or "no reason given"
     if state is TradingState.KILLED:
+        why = "; ".join(belief.gate.reasons())
         return Denied(code="killed", field="", reason=f"nothing but cancels leaves while killed: {why}")
     if reduces:
         return None
     if state is not TradingState.ACTIVE:
+        why = "; ".join(belief.gate.reasons())
         return Denied(code="entries_gated", field="", reason=f"only orders that reduce a position may leave now: {why}")
     if f"position:{command.symbol}" in belief.drifts:
         return Denied(

@@ -47,6 +47,9 @@ from trueup.core.views import Channel, DriftView, GapView, RiskAlertView, View
 STREAM_GRACE = timedelta(seconds=3)
 """How long a live stream may lag behind what a question has already told, before it counts as mute."""
 
+FILLS_BY = {source: f"fills_by_{source.value}" for source in Source}
+"""Counters of how fills were learned."""
+
 TIMELINE_KEPT = 400
 """Lines of one order's story that stay in belief; the journal keeps all."""
 
@@ -190,7 +193,8 @@ def book_join(
         if missed and fill.kind == "fill" and not fill.replaces_inferred:
             belief.truth.note_missed(source)
             belief.count("fills_missed_by_stream")
-        belief.count(f"fills_by_{source.value}")
+    counter = FILLS_BY[source]
+    belief.counters[counter] = belief.counters.get(counter, 0) + len(join.fills)
 
 
 def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execution, ...], *, source: Source) -> None:
@@ -506,16 +510,7 @@ def _tell(
     join: Join,
     text: str,
 ) -> None:
-    if not text and join.fills:
-        text = "; ".join(_fill_text(fill) for fill in join.fills)
-    tell(order, changes, exec_type.value, source, broker_at, text, changed=join.changed)
-
-
-def _fill_text(fill: Fill) -> str:
-    what = "inferred" if fill.inferred else fill.kind
-    known = ", known before as inferred" if fill.replaces_inferred else ""
-    name = f" ({fill.held.execution.execution_id})" if fill.held is not None else ""
-    return f"{what} {fill.quantity} @ {fill.price}{name}{known}"
+    tell(order, changes, exec_type, source, broker_at, text, changed=join.changed, fills=tuple(join.fills))
 
 
 def tell(
@@ -527,11 +522,14 @@ def tell(
     text: str = "",
     *,
     changed: bool = True,
+    fills: tuple[Fill, ...] = (),
 ) -> None:
     """Add one line to an order's story."""
     timeline = order.timeline
     timeline.append(
-        TimelineEntry(changes.offset, event, source, broker_at, changes.at, order.status, order.filled, text, changed)
+        TimelineEntry(
+            changes.offset, event, source, broker_at, changes.at, order.status, order.filled, text, changed, fills
+        )
     )
     if len(timeline) > TIMELINE_KEPT:
         del timeline[1]  # the intent, on the first line, stays
