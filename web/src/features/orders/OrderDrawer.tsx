@@ -1,0 +1,315 @@
+/**
+ * One order's story: what came, how, when the broker says, when it arrived, and what we believed after it.
+ *
+ * Not for changing terms. Invariant: nothing is smoothed over: a late fact stands at the broker's time with its
+ * lateness, and a gap stands between the rows that it separates.
+ */
+import { Fragment, useEffect, useRef, useState } from "react";
+import { ApiError, fetchOrder } from "../../api/client";
+import type { GapView, OrderDetailView, OrderView, TimelineEntryView, TradeExecutedView } from "../../api/types";
+import { Age, ClockTime } from "../../components/Age";
+import { SideWord, SourceBadge } from "../../components/Badge";
+import { OrderStatus, statusWords } from "../../components/OrderStatus";
+import { useChannel } from "../../hooks/useChannel";
+import { lateness, price, quantity, stretch, words } from "../../lib/format";
+import { openOrder, useOpenOrder } from "../../state/ui";
+import { fillMark } from "./FillsTable";
+import { CancelButton, termsOf } from "./OrdersTable";
+
+/** The drawer of whichever order is open. */
+export function OrderDrawer() {
+  const id = useOpenOrder();
+  return id === null ? null : <Drawer key={id} id={id} />;
+}
+
+function findRow(orders: ReadonlyMap<string, OrderView>, id: string): OrderView | undefined {
+  const direct = orders.get(id);
+  if (direct !== undefined) return direct;
+  return [...orders.values()].find((order) => order.client_order_id === id || order.broker_order_id === id);
+}
+
+function Drawer({ id }: { readonly id: string }) {
+  const row = useChannel((state) => findRow(state.orders, id));
+  // Whatever changes one of these has added to the story.
+  const fills = useChannel((state) => state.executions.filter((fill) => fill.order_id === row?.id).length);
+  const gaps = useChannel((state) => state.gaps);
+  const [detail, setDetail] = useState<OrderDetailView | null>(null);
+  const [fault, setFault] = useState("");
+  const [attempt, setAttempt] = useState(0);
+  const heading = useRef<HTMLHeadingElement>(null);
+  const opener = useRef<Element | null>(null);
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: row, fills and gaps say when to ask again
+  useEffect(() => {
+    let isCurrent = true;
+    fetchOrder(id).then(
+      (story) => {
+        if (!isCurrent) return;
+        setDetail(story);
+        setFault("");
+      },
+      (error: unknown) => {
+        if (isCurrent) setFault(error instanceof ApiError ? error.message : String(error));
+      },
+    );
+    return () => {
+      isCurrent = false;
+    };
+  }, [id, row, fills, gaps, attempt]);
+
+  useEffect(() => {
+    opener.current = document.activeElement;
+    heading.current?.focus();
+    const close = (event: KeyboardEvent) => {
+      if (event.key === "Escape" && document.querySelector("dialog[open]") === null) openOrder(null);
+    };
+    document.addEventListener("keydown", close);
+    return () => {
+      document.removeEventListener("keydown", close);
+      if (opener.current instanceof HTMLElement) opener.current.focus();
+    };
+  }, []);
+
+  const order = row ?? detail?.order;
+  return (
+    <aside className="drawer" role="dialog" aria-labelledby="drawer-title" data-testid="order-drawer">
+      <header className="drawer-head">
+        <div>
+          <h2 id="drawer-title" ref={heading} tabIndex={-1}>
+            {order === undefined ? `Order ${id}` : <Sentence order={order} />}
+          </h2>
+          {order !== undefined && <p className="mono quiet drawer-id">{order.client_order_id || order.id}</p>}
+        </div>
+        {order !== undefined && !order.terminal && <CancelButton order={order} />}
+        <button type="button" className="button small plain" onClick={() => openOrder(null)} aria-label="Close">
+          Close <kbd>Esc</kbd>
+        </button>
+      </header>
+      <div className="drawer-body">
+        {order !== undefined && <Standing order={order} />}
+        {fault !== "" && (
+          <p className="drawer-fault" role="alert">
+            <span className="crit">The story could not be fetched. {fault}</span>
+            <button type="button" className="button small" onClick={() => setAttempt(attempt + 1)}>
+              Try again
+            </button>
+          </p>
+        )}
+        {detail === null && fault === "" && <p className="panel-empty quiet">Loading the story…</p>}
+        {detail !== null && (
+          <>
+            <Timeline detail={detail} />
+            <Executions executions={detail.executions} />
+            {order !== undefined && <Identifiers order={order} />}
+          </>
+        )}
+      </div>
+    </aside>
+  );
+}
+
+function Sentence({ order }: { readonly order: OrderView }) {
+  return (
+    <>
+      {words(order.side)} {quantity(order.quantity)} {order.symbol}{" "}
+      <span className="quiet">
+        {termsOf(order)} {order.time_in_force}
+      </span>
+    </>
+  );
+}
+
+function Standing({ order }: { readonly order: OrderView }) {
+  return (
+    <dl className="standing">
+      <div>
+        <dt className="label">Belief</dt>
+        <dd>
+          <OrderStatus status={order.status} detail={order.detail} inDoubt={order.in_doubt} />
+        </dd>
+      </div>
+      <div>
+        <dt className="label">Filled</dt>
+        <dd>
+          {quantity(order.filled_quantity)} <span className="quiet">of {quantity(order.quantity)}</span>
+        </dd>
+      </div>
+      <div>
+        <dt className="label">Average price</dt>
+        <dd>{price(order.average_price)}</dd>
+      </div>
+      <div>
+        <dt className="label">Confirmed by the broker</dt>
+        <dd>
+          <Age at={order.confirmed_at} missing="never" suffix=" ago" />
+        </dd>
+      </div>
+      {order.reason !== "" && (
+        <div className="wide">
+          <dt className="label">Reason</dt>
+          <dd>{order.reason}</dd>
+        </div>
+      )}
+    </dl>
+  );
+}
+
+type Line =
+  | { readonly kind: "entry"; readonly entry: TimelineEntryView; readonly at: number }
+  | { readonly kind: "gap"; readonly gap: GapView; readonly at: number };
+
+/** Entries by the broker's time where it gave one, with each gap before the first entry that follows its beginning. */
+export function storyLines(detail: OrderDetailView): readonly Line[] {
+  const entries: Line[] = detail.timeline.map((entry) => ({
+    kind: "entry",
+    entry,
+    at: Date.parse(entry.broker_at ?? entry.arrived_at),
+  }));
+  const gaps: Line[] = detail.gaps.map((gap) => ({ kind: "gap", gap, at: Date.parse(gap.opened_at) }));
+  return [...entries, ...gaps].sort((a, b) => {
+    if (a.at !== b.at) return a.at - b.at;
+    if (a.kind === "entry" && b.kind === "entry") return a.entry.offset - b.entry.offset;
+    return a.kind === "gap" ? -1 : 1;
+  });
+}
+
+function Timeline({ detail }: { readonly detail: OrderDetailView }) {
+  const lines = storyLines(detail);
+  const inside = (at: number) =>
+    detail.gaps.some(
+      (gap) => at >= Date.parse(gap.opened_at) && (gap.closed_at === null || at <= Date.parse(gap.closed_at)),
+    );
+  return (
+    <section aria-label="Timeline">
+      <h3 className="drawer-title">Timeline</h3>
+      <ol className="timeline">
+        {lines.map((line) => (
+          <Fragment key={line.kind === "gap" ? `gap-${line.gap.id}` : `${line.entry.offset}-${line.entry.event}`}>
+            {line.kind === "gap" ? (
+              <GapLine gap={line.gap} />
+            ) : (
+              <EntryLine entry={line.entry} isInGap={inside(line.at)} />
+            )}
+          </Fragment>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+function GapLine({ gap }: { readonly gap: GapView }) {
+  const seconds = gap.closed_at === null ? null : (Date.parse(gap.closed_at) - Date.parse(gap.opened_at)) / 1000;
+  return (
+    <li className="timeline-gap">
+      <span>
+        <ClockTime at={gap.opened_at} /> to {gap.closed_at === null ? "now" : <ClockTime at={gap.closed_at} />}
+      </span>
+      <span>
+        Broker events interrupted{seconds === null ? "" : `, ${stretch(seconds)}`}
+        {gap.reason === "" ? "" : `: ${gap.reason}`}
+      </span>
+    </li>
+  );
+}
+
+function EntryLine({ entry, isInGap }: { readonly entry: TimelineEntryView; readonly isInGap: boolean }) {
+  const late = entry.broker_at === null ? null : (Date.parse(entry.arrived_at) - Date.parse(entry.broker_at)) / 1000;
+  const isLate = late !== null && late > 2;
+  return (
+    <li
+      className={`timeline-row${isInGap ? " in-gap" : ""}${entry.changed ? "" : " no-change"}`}
+      data-testid="timeline-row"
+      data-source={entry.source}
+    >
+      <SourceBadge source={entry.source} />
+      <div className="timeline-what">
+        <p>
+          <strong>{words(entry.event)}</strong>
+          {!entry.changed && <span className="quiet"> · changed nothing</span>}
+        </p>
+        {entry.text !== "" && <p className="quiet">{entry.text}</p>}
+      </div>
+      <div className="timeline-when">
+        <p>
+          <ClockTime at={entry.broker_at ?? entry.arrived_at} ms />
+        </p>
+        <p className={isLate ? "warn" : "quiet"} title={`arrived ${entry.arrived_at}`}>
+          {late === null ? "our clock" : isLate ? `known ${lateness(late)} late` : `arrived +${lateness(late)}`}
+        </p>
+      </div>
+      <div className="timeline-belief">
+        <p>{statusWords(entry.status_after)}</p>
+        <p className="quiet">filled {quantity(entry.filled_after)}</p>
+      </div>
+    </li>
+  );
+}
+
+function Executions({ executions }: { readonly executions: readonly TradeExecutedView[] }) {
+  return (
+    <section aria-label="Executions">
+      <h3 className="drawer-title">
+        Executions <span className="quiet">{executions.length}</span>
+      </h3>
+      {executions.length === 0 ? (
+        <p className="quiet drawer-none">None yet.</p>
+      ) : (
+        <table className="table drawer-table">
+          <thead>
+            <tr>
+              <th scope="col">Fill</th>
+              <th scope="col" className="num">
+                Price
+              </th>
+              <th scope="col">Learned by</th>
+              <th scope="col" className="num">
+                Late
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {executions.map((fill) => (
+              <tr key={fill.id} data-source={fill.source} data-missed={fill.missed_by_stream}>
+                <td title={fill.execution_id}>
+                  <SideWord side={fill.side} /> {quantity(fill.quantity)}
+                </td>
+                <td className="num">{price(fill.entry_price)}</td>
+                <td className="text">
+                  <SourceBadge source={fill.source} />{" "}
+                  <span className={fill.missed_by_stream || fill.inferred ? "warn" : "quiet"}>
+                    {fillMark(fill) || fill.source}
+                  </span>
+                </td>
+                <td className="num">{lateness(fill.late_s)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+    </section>
+  );
+}
+
+function Identifiers({ order }: { readonly order: OrderView }) {
+  const rows: readonly (readonly [string, string])[] = [
+    ["Order", order.id],
+    ["Client order", order.client_order_id],
+    ["Broker order", order.broker_order_ids.join(", ") || (order.broker_order_id ?? "not known yet")],
+    ["Origin", [order.origin, order.strategy_name].filter((word) => word !== "").join(", ")],
+  ];
+  return (
+    <section aria-label="Identifiers">
+      <h3 className="drawer-title">Identifiers</h3>
+      <dl className="identifiers">
+        {rows
+          .filter(([, value]) => value !== "")
+          .map(([name, value]) => (
+            <div key={name}>
+              <dt className="label">{name}</dt>
+              <dd className="mono">{value}</dd>
+            </div>
+          ))}
+      </dl>
+    </section>
+  );
+}
