@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from trueup.core.breakers import Gate
 from trueup.core.model import (
@@ -28,6 +29,9 @@ from trueup.core.model import (
 from trueup.core.orders import Leg, Order
 from trueup.core.positions import Lot, PositionBook
 from trueup.core.truth import FeedState, Truth
+
+TERMINAL_KEPT = 5000
+"""Finished orders that stay in belief at the least; the older half of twice as many is left to the journal."""
 
 SNAPSHOT_SLACK = timedelta(minutes=5)
 """How far behind the last proof a snapshot looks for changes: broker clocks, replicas and activity lists lag."""
@@ -63,6 +67,14 @@ class Expectation:
     fills: int
 
 
+class Retired(NamedTuple):
+    """What stays of a finished order's leg once its story is left to the journal: enough to know a late report."""
+
+    filled: Decimal
+    average_price: Decimal
+    opening: Decimal
+
+
 @dataclass(slots=True)
 class Belief:
     """One account's orders, positions and cash as believed, and how sure of it we are."""
@@ -76,6 +88,8 @@ class Belief:
     open_by_symbol: dict[Symbol, dict[OrderId, Order]] = field(default_factory=dict)
     by_broker: dict[BrokerOrderId, Leg] = field(default_factory=dict)
     by_client: dict[ClientOrderId, Leg] = field(default_factory=dict)
+    retired: dict[BrokerOrderId, Retired] = field(default_factory=dict)
+    retired_clients: dict[ClientOrderId, OrderId] = field(default_factory=dict)
     legs_by_symbol: dict[Symbol, list[Leg]] = field(default_factory=dict)
     books: dict[Symbol, PositionBook] = field(default_factory=dict)
     fill_counts: dict[Symbol, int] = field(default_factory=dict)
@@ -170,9 +184,36 @@ class Belief:
         if order.is_terminal:
             if self.open_orders.pop(order.order_id, None) is not None:
                 del self.open_by_symbol[order.symbol][order.order_id]
+                if len(self.orders) - len(self.open_orders) >= 2 * TERMINAL_KEPT:
+                    self._retire()
         elif order.order_id not in self.open_orders:
             self.open_orders[order.order_id] = order
             self.open_by_symbol.setdefault(order.symbol, {})[order.order_id] = order
+
+    def _retire(self) -> None:
+        """Leave the oldest finished orders to the journal; what they did to positions stays, folded."""
+        finished = [order for order in self.orders.values() if order.order_id not in self.open_orders]
+        finished.sort(key=lambda order: order.updated_at)
+        old = finished[:TERMINAL_KEPT]
+        symbols: dict[Symbol, list[Leg]] = {}
+        for order in old:
+            del self.orders[order.order_id]
+            for leg in order.legs:
+                symbols.setdefault(leg.symbol, []).append(leg)
+                if leg.client_order_id is not None:
+                    self.by_client.pop(leg.client_order_id, None)
+                    self.retired_clients[leg.client_order_id] = order.order_id
+                if leg.broker_order_id is not None:
+                    self.by_broker.pop(leg.broker_order_id, None)
+                    value = leg.executed_value + leg.residual * leg.residual_price
+                    average = value / leg.filled if leg.filled else ZERO
+                    self.retired[leg.broker_order_id] = Retired(leg.filled, average, leg.opening)
+        for symbol, legs in symbols.items():
+            gone = {id(leg) for leg in legs}
+            self.legs_by_symbol[symbol] = [leg for leg in self.legs_by_symbol[symbol] if id(leg) not in gone]
+            if any(leg.filled for leg in legs):
+                self.book(symbol).absorb(lot for leg in legs for lot in _lots_of(leg))
+        self.count("orders_retired", len(old))
 
     def open_in(self, symbol: Symbol) -> tuple[Order, ...]:
         """The orders of one symbol that may still fill."""
@@ -194,25 +235,7 @@ class Belief:
 
     def _lots(self, symbol: Symbol) -> Iterator[Lot]:
         for leg in self.legs_by_symbol.get(symbol, ()):
-            factor = sign(leg.side)
-            skip = leg.opening  # these shares are in the opening balance
-            residual = leg.residual
-            if residual and leg.residual_at is not None:
-                if skip and residual > 0:
-                    residual, skip = max(residual - skip, ZERO), max(skip - residual, ZERO)
-                if residual:
-                    yield Lot(leg.residual_at, f"~{leg.broker_order_id}", factor * residual, leg.residual_price)
-            held_in_time = leg.executions.items()
-            for name, held in sorted(held_in_time, key=lambda item: item[1].execution.at) if skip else held_in_time:
-                if held.busted:
-                    continue
-                execution = held.execution
-                quantity = execution.quantity
-                if skip:
-                    quantity, skip = max(quantity - skip, ZERO), max(skip - quantity, ZERO)
-                    if not quantity:
-                        continue
-                yield Lot(execution.at, name, factor * quantity, execution.price)
+            yield from _lots_of(leg)
 
     def set_timer(self, at: datetime, kind: str, key: str) -> None:
         """Ask to be told the time at `at`."""
@@ -243,3 +266,26 @@ class Belief:
 def new_belief(*, account: str, epoch: str) -> Belief:
     """Belief before anything was heard."""
     return Belief(account=account, epoch=epoch)
+
+
+def _lots_of(leg: Leg) -> Iterator[Lot]:
+    """What a leg did to its position; shares of the opening balance are left out."""
+    factor = sign(leg.side)
+    skip = leg.opening  # these shares are in the opening balance
+    residual = leg.residual
+    if residual and leg.residual_at is not None:
+        if skip and residual > 0:
+            residual, skip = max(residual - skip, ZERO), max(skip - residual, ZERO)
+        if residual:
+            yield Lot(leg.residual_at, f"~{leg.broker_order_id}", factor * residual, leg.residual_price)
+    held_in_time = leg.executions.items()
+    for name, held in sorted(held_in_time, key=lambda item: item[1].execution.at) if skip else held_in_time:
+        if held.busted:
+            continue
+        execution = held.execution
+        quantity = execution.quantity
+        if skip:
+            quantity, skip = max(quantity - skip, ZERO), max(skip - quantity, ZERO)
+            if not quantity:
+                continue
+        yield Lot(execution.at, name, factor * quantity, execution.price)

@@ -52,6 +52,8 @@ class PositionBook:
     """Average price times quantity, kept exact while a position only grows."""
     realized: Decimal = ZERO
     last_at: datetime | None = None
+    base: tuple[Decimal, Decimal, Decimal] = (ZERO, ZERO, ZERO)
+    """Quantity, cost and realised profit of the lots that were absorbed; every fold begins here."""
     dirty: bool = False
     adjustments: list[Adjustment] = field(default_factory=list)
     broker_quantity: Decimal | None = None
@@ -72,13 +74,20 @@ class PositionBook:
 
     def refold(self, lots: Iterable[Lot]) -> None:
         """Fold all lots and adjustments anew, in the broker's order of time."""
-        self.quantity = self.cost = self.average_price = self.realized = ZERO
+        self.quantity, self.cost, self.realized = self.base
+        self.average_price = self.cost / self.quantity if self.quantity else ZERO
         every = [*lots, *(Lot(a.at, "", a.quantity, a.price) for a in self.adjustments)]
         every.sort(key=lambda lot: (lot.at, lot.key))
         for lot in every:
             self._fold(lot.quantity, lot.price)
         self.last_at = every[-1].at if every else None
         self.dirty = False
+
+    def absorb(self, lots: Iterable[Lot]) -> None:
+        """Fold lots of finished orders into the base, as if they came before all others; the present stays as it is."""
+        past = PositionBook(self.symbol, base=self.base)
+        past.refold(lots)
+        self.base = (past.quantity, past.cost, past.realized)
 
     def _fold(self, quantity: Decimal, price: Decimal) -> None:
         held = self.quantity

@@ -101,7 +101,7 @@ def _merge_row(
         order.absent_since = None
         return
     leg = transit(belief, changes, report, source=source, broker_at=report.version)
-    if leg.filled != report.filled_quantity:
+    if leg is not None and leg.filled != report.filled_quantity:
         ahead = sign(leg.side) * (leg.filled - report.filled_quantity)
         finding.ahead[leg.symbol] = finding.ahead.get(leg.symbol, ZERO) + ahead
 

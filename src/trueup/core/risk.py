@@ -21,7 +21,7 @@ def judge_order(belief: Belief, command: SubmitOrder, client_order_id: ClientOrd
     denied = _bad_terms(command)
     if denied is not None:
         return denied
-    if client_order_id in belief.by_client:
+    if client_order_id in belief.by_client or client_order_id in belief.retired_clients:
         return Denied(
             code="duplicate_client_order_id",
             field="client_order_id",

@@ -158,7 +158,7 @@ def _on_order_reported(belief: Belief, changes: Changes, event: OrderReported) -
 def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswered) -> None:
     leg = belief.by_client.get(event.client_order_id)
     if event.report is not None:
-        leg = transit(belief, changes, event.report, source=Source.REPLY, broker_at=event.report.version)
+        leg = transit(belief, changes, event.report, source=Source.REPLY, broker_at=event.report.version) or leg
     if leg is None:
         belief.count("answers_to_unknown_requests")
         return
@@ -237,6 +237,8 @@ def _look_up(changes: Changes, leg: Leg, not_before: datetime) -> None:
 def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) -> None:
     if event.report is not None:
         leg = transit(belief, changes, event.report, source=Source.LOOKUP, broker_at=event.report.version)
+        if leg is None:
+            return
         order = belief.orders[leg.order_id]
         if order.in_doubt is RequestKind.CANCEL:
             order.in_doubt = None
@@ -488,11 +490,11 @@ def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcom
     offset = changes.offset
     client_order_id = command.client_order_id or ClientOrderId(f"tu-{belief.epoch[:8]}-{offset}")
     verdict = judge_order(belief, command, client_order_id)
-    known = isinstance(verdict, Denied) and verdict.code == "duplicate_client_order_id"
-    if known:
-        existing = belief.by_client[client_order_id]
-        changes.alert("duplicate_client_order_id", "warning", verdict.reason if isinstance(verdict, Denied) else "")
-        return Outcome(changes, existing.order_id, verdict if isinstance(verdict, Denied) else None)
+    if isinstance(verdict, Denied) and verdict.code == "duplicate_client_order_id":
+        changes.alert(verdict.code, "warning", verdict.reason)
+        used_by = belief.by_client.get(client_order_id)
+        existing = used_by.order_id if used_by is not None else belief.retired_clients[client_order_id]
+        return Outcome(changes, existing, verdict)
     order_id = OrderId(f"o-{offset}")
     leg = Leg(
         order_id,

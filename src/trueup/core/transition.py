@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from trueup.core.belief import SNAPSHOT_SLACK, Belief, Drift, Expectation
+from trueup.core.belief import SNAPSHOT_SLACK, Belief, Drift, Expectation, Retired
 from trueup.core.effects import Denied, Effect, FindOrder, SendCancel, TakeSnapshot
 from trueup.core.model import (
     ZERO,
@@ -126,11 +126,18 @@ def transit(
     refers_to: ExecutionId | None = None,
     broker_at: datetime | None = None,
     text: str = "",
-) -> Leg:
-    """Move belief by one report of the broker about one order, whoever brought it."""
+) -> Leg | None:
+    """Move belief by one report of the broker about one order, whoever brought it.
+
+    Returns the leg that it speaks of; None when it only repeats what is known of an order that was left to the journal.
+    """
     at = changes.at
     leg = belief.by_broker.get(report.broker_order_id)
     if leg is None:
+        retired = belief.retired.get(report.broker_order_id)
+        if retired is not None and _says_nothing_new(retired, report, exec_type, source):
+            belief.count("reports_on_retired_orders")
+            return None
         leg, order = _leg_for(belief, changes, report, source)
         late = leg.presumed and _before_baseline(belief, report) and order.origin == "external"
     else:
@@ -171,6 +178,14 @@ def transit(
     if join.status_changed or leg.status not in TERMINAL:
         belief.index(order)
     return leg
+
+
+def _says_nothing_new(retired: Retired, report: OrderReport, exec_type: ExecType, source: Source) -> bool:
+    if exec_type is ExecType.TRADE_CANCEL or exec_type is ExecType.TRADE_CORRECT:
+        return False
+    if report.filled_quantity == retired.filled:
+        return True
+    return report.filled_quantity < retired.filled and source is not Source.RECONCILE
 
 
 def book_join(
@@ -294,6 +309,11 @@ def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Sour
         belief.orders[order.order_id] = order
         belief.count("external_orders_adopted")
     leg = Leg(order.order_id, report.client_order_id, broker_id, report.symbol, report.side)
+    retired = belief.retired.pop(broker_id, None)
+    if retired is not None:  # its shares are in the books already; only what differs from them is news
+        leg.filled, leg.residual_price, leg.opening = retired.filled, retired.average_price, retired.filled
+        leg.average_price, leg.average_total = retired.average_price, retired.filled
+        leg.residual_at = report.version or changes.at
     order.legs.insert(position, leg) if position == 0 else order.legs.append(leg)
     belief.by_broker[broker_id] = leg
     if report.client_order_id is not None:
