@@ -271,7 +271,7 @@ class ExchangeMachine(RuleBasedStateMachine):
 
 
 TestExchange = ExchangeMachine.TestCase
-TestExchange.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestExchange.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
 def test_averages_do_not_depend_on_how_a_trade_is_cut() -> None:

@@ -22,6 +22,8 @@ CENT = Decimal("0.01")
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 TRADING_SECONDS_A_YEAR = 252 * 6.5 * 3600
+# Trades of one symbol in a second of market time.
+TRADES_A_SECOND = 0.8
 HISTORY_MINUTES = 1440
 HISTORY_DAYS = 260
 # After a long pause of the machine the market goes on from there instead of living through all of it.
@@ -202,6 +204,7 @@ class Market:
         self._speed = speed
         self._tick = timedelta(seconds=tick_seconds)
         self._tick_seconds = tick_seconds
+        self._trade_probability = min(1 - math.exp(-TRADES_A_SECOND * tick_seconds * speed), 0.97)
         self._steps = 0
         self._trade_count = 0
         self._recording: dict[str, dict[datetime, RecordedBar]] = {}
@@ -388,7 +391,7 @@ class Market:
         bid = cents(float(middle) - half)
         ask = max(cents(float(middle) + half), bid + CENT)
         last = line.quote.last
-        if chance.random() < 0.35:
+        if chance.random() < self._trade_probability:
             last = ask if chance.random() < 0.5 else bid
             yield self._trade(line, at, last, max(int(chance.lognormvariate(4, 1)), 1))
         elif (bid, ask) == (line.quote.bid, line.quote.ask):
