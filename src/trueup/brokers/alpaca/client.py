@@ -1,0 +1,436 @@
+"""Requests and answers: Alpaca as a `Broker`.
+
+Says our wishes in Alpaca's words and Alpaca's answers in ours. A snapshot is put together from several lists that
+change while they are read; it is accepted only when every order stands the same before and after everything else was
+read, so a torn one never leaves this file.
+
+Not for when to ask, nor for what a snapshot means. Invariant: what is answered was read whole, page by page, and
+decoded whole; a part that fails fails all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from trueup.brokers.alpaca import decode
+from trueup.brokers.alpaca.decode import Oddities
+from trueup.brokers.alpaca.rest import ClientOptions, ClientStats, Json, Lane, Rest
+from trueup.core.model import (
+    AccountReport,
+    BrokerOrderId,
+    ClientOrderId,
+    Execution,
+    NewOrder,
+    OrderChange,
+    OrderReport,
+    OrderStatus,
+    PositionReport,
+    Snapshot,
+    SnapshotScope,
+)
+from trueup.errors import BadInput, BrokerUnavailable, OutcomeUnknown, Recoverable, RequestRefused
+from trueup.ports import Clock, SnapshotRequest
+
+NEW_YORK = ZoneInfo("America/New_York")
+INSTANT = timedelta(microseconds=1)
+DUPLICATE_ID = "40010001"
+LINKED = ("bracket", "oco", "oto")
+TERMINAL = frozenset(
+    {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED, OrderStatus.REPLACED}
+)
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Orders:
+    """One pass over the orders: what stands, and which of the known ids the broker does not know."""
+
+    reports: dict[BrokerOrderId, OrderReport] = field(default_factory=dict)
+    absent: set[BrokerOrderId] = field(default_factory=set)
+
+    def add(self, reports: Iterable[OrderReport]) -> None:
+        """Take reports in; of two of one order the later stands, and a leg keeps its parent."""
+        for report in reports:
+            known = self.reports.get(report.broker_order_id)
+            if known is not None:
+                if known.version is not None and report.version is not None and known.version > report.version:
+                    report, known = known, report
+                report = replace(report, parent=report.parent or known.parent)
+            self.reports[report.broker_order_id] = report
+
+    def stands_like(self, other: _Orders) -> bool:
+        """True when both passes saw every order with the same fills in the same status."""
+        return self.absent == other.absent and self._stand() == other._stand()
+
+    def _stand(self) -> dict[BrokerOrderId, tuple[Decimal, str]]:
+        return {order_id: (report.filled_quantity, report.raw_status) for order_id, report in self.reports.items()}
+
+
+class AlpacaBroker:
+    """`Broker` for one Alpaca account; `url` is the trading address, `oddities` counts what was not expected."""
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        secret: str,
+        url: str,
+        clock: Clock,
+        options: ClientOptions | None = None,
+        oddities: Oddities | None = None,
+        name: str = "alpaca",
+    ) -> None:
+        self.name = name
+        self.oddities = Oddities() if oddities is None else oddities
+        self._clock = clock
+        self._options = options or ClientOptions()
+        self._rest = Rest(key=key, secret=secret, url=url, clock=clock, options=self._options)
+
+    @property
+    def clock_skew_s(self) -> float | None:
+        """The broker's clock minus ours in seconds, good to about a second; None before the first answer."""
+        return self._rest.clock_skew_s
+
+    def stats(self) -> ClientStats:
+        """Request counts and the broker's last words about its limits."""
+        return self._rest.stats()
+
+    async def close(self) -> None:
+        """Cut all connections; requests under way end in an error."""
+        self._rest.close()
+
+    # --- requests that change something -----------------------------------------------------------
+
+    async def submit(self, order: NewOrder) -> OrderReport:
+        """Send a new order once; `RateLimited` comes at once and unsent, so that the caller looks at its gate again.
+
+        A duplicate client order id is the broker's word that the order is there already: it is looked up and returned
+        when its terms are the same.
+        """
+        try:
+            body = await self._rest.call(Lane.ORDER, "POST", "/orders", _order_fields(order))
+        except RequestRefused as refusal:
+            if refusal.code == DUPLICATE_ID and "client_order_id" in refusal.message:
+                return await self._already_there(order, refusal)
+            raise
+        return self._accepted(body)
+
+    async def cancel(self, broker_order_id: BrokerOrderId) -> None:
+        """Ask for a cancel; `RequestRefused` (404, or 422 when it is too late) says that the order wants looking up."""
+        await self._rest.call(Lane.CANCEL, "DELETE", _order_path(broker_order_id))
+
+    async def replace(self, broker_order_id: BrokerOrderId, change: OrderChange) -> OrderReport:
+        """Ask for new terms; returns the report of the replacing order, which has an id of its own."""
+        fields = {"client_order_id": str(change.client_order_id)}
+        for name, value in (
+            ("qty", change.quantity),
+            ("limit_price", change.limit_price),
+            ("stop_price", change.stop_price),
+        ):
+            if value is not None:
+                fields[name] = _plain(value)
+        return self._accepted(await self._rest.call(Lane.ORDER, "PATCH", _order_path(broker_order_id), fields))
+
+    def _accepted(self, body: Json) -> OrderReport:
+        try:
+            return decode.order_report(body, self.oddities)
+        except decode.Unreadable as error:
+            raise OutcomeUnknown(f"the broker said yes, but its answer can't be read: {error}") from error
+
+    async def _already_there(self, order: NewOrder, refusal: RequestRefused) -> OrderReport:
+        try:
+            report = await self.find(client_order_id=order.client_order_id)
+        except (Recoverable, RequestRefused) as error:
+            raise OutcomeUnknown(f"an order of this id exists, but it can't be read: {error}") from error
+        if report is None:
+            raise OutcomeUnknown("the broker says that an order of this id exists, and that it doesn't")
+        terms = (order.symbol, order.side, order.quantity, order.limit_price, order.stop_price)
+        if (report.symbol, report.side, report.quantity, report.limit_price, report.stop_price) != terms:
+            raise RequestRefused(
+                f"{refusal.message}: another order has this id", status=refusal.status, code=refusal.code
+            )
+        return report
+
+    # --- requests that only read ------------------------------------------------------------------
+
+    async def find(
+        self, *, client_order_id: ClientOrderId | None = None, broker_order_id: BrokerOrderId | None = None
+    ) -> OrderReport | None:
+        """Look one order up by exactly one id; None is the broker's own 404."""
+        if (client_order_id is None) == (broker_order_id is None):
+            raise BadInput("find takes exactly one of client_order_id and broker_order_id", field="client_order_id")
+        if client_order_id is not None:
+            fields: dict[str, object] = {"client_order_id": str(client_order_id)}
+            body = await self._looked_up(Lane.FIND, "/orders:by_client_order_id", fields)
+        else:
+            assert broker_order_id is not None
+            body = await self._looked_up(Lane.FIND, _order_path(broker_order_id))
+        return None if body is None else self._read(decode.order_report, body)
+
+    async def account(self) -> AccountReport:
+        """The account; its id tells accounts apart."""
+        return self._read(decode.account_report, await self._get("/account"))
+
+    async def snapshot(self, request: SnapshotRequest) -> Snapshot:
+        """Read all that the scope asks for, until the orders stand still around it. Raises `BrokerUnavailable`."""
+        try:
+            async with asyncio.timeout(self._options.snapshot_s):
+                return await self._snapshot(request)
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no whole snapshot within {self._options.snapshot_s:g} s") from error
+
+    async def _snapshot(self, request: SnapshotRequest) -> Snapshot:
+        started_at = self._clock.now()
+        match request.scope:
+            case SnapshotScope.POSITIONS:
+                positions, account = await _together(self._positions(), self.account())
+                return Snapshot(
+                    scope=request.scope,
+                    started_at=started_at,
+                    finished_at=self._clock.now(),
+                    positions=positions,
+                    account=account,
+                )
+            case SnapshotScope.ORDERS:
+                orders = await self._orders(request.known, None)
+                return Snapshot(
+                    scope=request.scope,
+                    started_at=started_at,
+                    finished_at=self._clock.now(),
+                    orders=tuple(orders.reports.values()),
+                    absent=tuple(sorted(orders.absent)),
+                )
+            case SnapshotScope.FULL:
+                return await self._full(request, started_at)
+
+    async def _full(self, request: SnapshotRequest, started_at: datetime) -> Snapshot:
+        since = (request.since or _start_of_day(started_at)) - timedelta(seconds=self._options.slack_s)
+        before = await self._orders(request.known, since)
+        for _ in range(self._options.snapshot_tries):
+            executions, (positions, account) = await _together(
+                self._executions(since), _together(self._positions(), self.account())
+            )
+            after = await self._orders(request.known, since, settled=before)
+            if after.stands_like(before):
+                return Snapshot(
+                    scope=request.scope,
+                    started_at=started_at,
+                    finished_at=self._clock.now(),
+                    orders=tuple(after.reports.values()),
+                    executions=executions,
+                    absent=tuple(sorted(after.absent)),
+                    positions=positions,
+                    account=account,
+                )
+            self.oddities["torn_snapshot"] += 1
+            before = after
+            started_at = self._clock.now()
+        raise BrokerUnavailable(
+            f"the orders changed during each of {self._options.snapshot_tries} readings; no snapshot holds"
+        )
+
+    # --- parts of a snapshot ----------------------------------------------------------------------
+
+    async def _orders(
+        self, known: tuple[BrokerOrderId, ...], since: datetime | None, *, settled: _Orders | None = None
+    ) -> _Orders:
+        """All open orders, all sent since then, and all known ones; what ended in `settled` is not read again."""
+        orders = _Orders()
+        orders.add(self._flat(await self._pages("open")))
+        if since is not None:
+            # after the open ones: what stops being open meanwhile is in this list, or looked up
+            orders.add(self._flat(await self._pages("all", after=since)))
+        missing = [order_id for order_id in dict.fromkeys(known) if order_id not in orders.reports]
+        if settled is not None:
+            for order_id in missing:
+                report = settled.reports.get(order_id)
+                if report is not None and report.status in TERMINAL:
+                    orders.add((report,))
+        missing = [order_id for order_id in missing if order_id not in orders.reports]
+        if len(missing) > self._options.lookups_max:
+            wanted = set(missing)
+            found = [raw for raw in await self._pages("all", until_found=wanted) if raw.get("id") in wanted]
+            orders.add(self._flat(found))
+            missing = [order_id for order_id in missing if order_id not in orders.reports]
+        for order_id in missing:
+            if not await self._add_by_id(orders, order_id):
+                orders.absent.add(order_id)
+        await self._add_legs(orders, since, looked_up=frozenset(missing))
+        return orders
+
+    async def _add_legs(self, orders: _Orders, since: datetime | None, *, looked_up: frozenset[BrokerOrderId]) -> None:
+        """Legs of groups: flat lists show them late or never, and never say whose they are; nested ones do."""
+        if since is not None and any(report.order_class in LINKED for report in orders.reports.values()):
+            orders.add(self._flat(await self._pages("all", after=since, nested=True)))
+        for order_id in list(orders.reports):
+            report = orders.reports[order_id]
+            is_open_group = report.order_class in LINKED and report.status not in TERMINAL
+            if is_open_group and report.parent is None and order_id not in looked_up:
+                await self._add_by_id(orders, order_id)
+
+    async def _add_by_id(self, orders: _Orders, order_id: BrokerOrderId) -> bool:
+        body = await self._looked_up(Lane.READ, _order_path(order_id), {"nested": "true"})
+        if body is None:
+            return False
+        orders.add(self._read(decode.order_reports, body))
+        return True
+
+    def _flat(self, listed: list[dict[str, Any]]) -> Iterable[OrderReport]:
+        for raw in listed:
+            yield from self._read(decode.order_reports, raw)
+
+    async def _pages(
+        self,
+        status: str,
+        *,
+        after: datetime | None = None,
+        until_found: set[BrokerOrderId] | None = None,
+        nested: bool = False,
+    ) -> list[dict[str, Any]]:
+        """One list of orders, all pages, oldest first; with `until_found` newest first, until those ids were met.
+
+        The list is paged by submission time, which is not unique: pages overlap by the instant at their seam.
+        """
+        is_backwards = until_found is not None
+        fields: dict[str, object] = {
+            "status": status,
+            "limit": str(self._options.orders_page),
+            "direction": "desc" if is_backwards else "asc",
+            "nested": "true" if nested else "false",
+        }
+        if after is not None:
+            fields["after"] = _rfc3339(after)
+        found: dict[str, dict[str, Any]] = {}
+        for _ in range(self._options.pages_max):
+            page = self._list(await self._get("/orders", fields), "orders")
+            fresh = {str(raw.get("id")): raw for raw in page if raw.get("id") not in found}
+            found.update(fresh)
+            if len(page) < self._options.orders_page or (until_found is not None and until_found <= found.keys()):
+                return list(found.values())
+            seam = decode.instant(page[-1].get("submitted_at"))
+            if not fresh or seam is None:
+                raise BrokerUnavailable(f"the list of {status} orders can't be paged: it does not move on")
+            if is_backwards:
+                fields["until"] = _rfc3339(seam + INSTANT)
+            else:
+                fields["after"] = _rfc3339(seam - INSTANT)
+        raise BrokerUnavailable(f"the list of {status} orders has no end after {self._options.pages_max} pages")
+
+    async def _executions(self, since: datetime) -> tuple[Execution, ...]:
+        """All fills since then, sorted by order and cumulative quantity; the list itself comes in no such order."""
+        size = self._options.activities_page
+        fields: dict[str, object] = {
+            "activity_types": "FILL",
+            "after": _rfc3339(since),
+            "direction": "asc",
+            "page_size": str(size),
+        }
+        found: dict[str, Execution] = {}
+        for _ in range(self._options.pages_max):
+            page = self._list(await self._get("/account/activities", fields), "activities")
+            count = len(found)
+            for raw in page:
+                if raw.get("activity_type", "FILL") == "FILL":
+                    found[str(raw.get("id"))] = self._read(decode.fill_activity, raw)
+            if len(page) < size:
+                key = lambda fill: (fill.broker_order_id, fill.cum_quantity or 0, fill.at)  # noqa: E731
+                return tuple(sorted(found.values(), key=key))
+            token = page[-1].get("id")
+            if len(found) == count or not isinstance(token, str):
+                raise BrokerUnavailable("the list of fills can't be paged: it does not move on")
+            fields["page_token"] = token
+        raise BrokerUnavailable(f"the list of fills has no end after {self._options.pages_max} pages")
+
+    async def _positions(self) -> tuple[PositionReport, ...]:
+        listed = self._list(await self._get("/positions"), "positions")
+        return tuple(self._read(decode.position_report, raw) for raw in listed)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def _get(self, path: str, fields: dict[str, object] | None = None, lane: Lane = Lane.READ) -> Json:
+        try:
+            return await self._rest.call(lane, "GET", path, fields)
+        except RequestRefused as refusal:
+            raise BrokerUnavailable(f"GET {path} was refused: {refusal.message} (HTTP {refusal.status})") from refusal
+
+    async def _looked_up(self, lane: Lane, path: str, fields: dict[str, object] | None = None) -> Json:
+        """The answer, or None for the broker's own 404."""
+        try:
+            body = await self._rest.call(lane, "GET", path, fields)
+        except RequestRefused as refusal:
+            if refusal.status == 404:
+                return None
+            raise BrokerUnavailable(f"GET {path} was refused: {refusal.message} (HTTP {refusal.status})") from refusal
+        if body is None:
+            raise BrokerUnavailable(f"GET {path} was answered with nothing")
+        return body
+
+    def _list(self, body: Json, what: str) -> list[dict[str, Any]]:
+        if not isinstance(body, list) or not all(isinstance(raw, dict) for raw in body):
+            raise BrokerUnavailable(f"the list of {what} is no list of objects; nothing of it is believed")
+        return body
+
+    def _read(self, decoder: Callable[[object, Oddities], T], body: Json) -> T:
+        try:
+            return decoder(body, self.oddities)
+        except decode.Unreadable as error:
+            raise BrokerUnavailable(f"the broker's answer can't be read: {error}") from error
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def _together(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Both at once; the first failure ends the other and is raised itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(one)
+            second = group.create_task(other)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return first.result(), second.result()
+
+
+def _order_fields(order: NewOrder) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "client_order_id": str(order.client_order_id),
+        "symbol": str(order.symbol),
+        "qty": _plain(order.quantity),
+        "side": order.side.value.lower(),
+        "type": order.order_type.value.lower(),
+        "time_in_force": order.time_in_force.value.lower(),
+    }
+    if order.limit_price is not None:
+        fields["limit_price"] = _plain(order.limit_price)
+    if order.stop_price is not None:
+        fields["stop_price"] = _plain(order.stop_price)
+    if order.extended_hours:
+        fields["extended_hours"] = True
+    return fields
+
+
+def _order_path(broker_order_id: BrokerOrderId) -> str:
+    return f"/orders/{quote(broker_order_id, safe='')}"
+
+
+def _plain(value: Decimal) -> str:
+    """A number as Alpaca reads it: no exponent."""
+    return format(value, "f")
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def _start_of_day(now: datetime) -> datetime:
+    """Midnight in New York, where the broker's day begins, as UTC."""
+    today = now.astimezone(NEW_YORK).date()
+    return datetime.combine(today, time.min, NEW_YORK).astimezone(now.tzinfo)
