@@ -6,7 +6,7 @@ Invariant: nothing here names a broker, a database or a wire.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -140,7 +140,7 @@ class Subscription(Protocol):
     """One reader's bounded queue of envelopes; state channels conflate in it, log channels wait or end it."""
 
     async def get(self) -> Envelope:
-        """The next envelope; raises `Busy` once the reader fell too far behind and must start anew."""
+        """The next envelope; `Busy` once the reader is too far behind and must start anew, `FeedEnded` once closed."""
 
     def close(self) -> None:
         """Stop receiving."""
@@ -156,6 +156,12 @@ class EventBus(Protocol):
 
     def subscribe(self) -> Subscription:
         """Start receiving every channel from the next envelope on."""
+
+    def cursors(self) -> Mapping[str, int]:
+        """The newest offset of every channel that ever spoke; what a snapshot taken now already holds."""
+
+    def since(self, channel: str, offset: int) -> Sequence[Envelope] | None:
+        """What followed `offset` on one channel; None when it is no longer (or was never) there."""
 
     async def close(self) -> None:
         """Deliver what is under way and release sockets."""

@@ -1,0 +1,1 @@
+"""How views leave the sequencer: numbered, encoded once, handed to everyone who listens."""
