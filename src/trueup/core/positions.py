@@ -47,7 +47,6 @@ class PositionBook:
 
     symbol: Symbol
     quantity: Decimal = ZERO
-    average_price: Decimal = ZERO
     cost: Decimal = ZERO
     """Average price times quantity, kept exact while a position only grows."""
     realized: Decimal = ZERO
@@ -63,6 +62,11 @@ class PositionBook:
     proved_at: datetime | None = None
     """Start of the newest snapshot whose quantity equalled ours."""
 
+    @property
+    def average_price(self) -> Decimal:
+        """Mean price of the shares held; 0 when flat."""
+        return self.cost / self.quantity if self.quantity else ZERO
+
     def apply(self, quantity: Decimal, price: Decimal, at: datetime) -> None:
         """Book a signed quantity; in time order at once, out of order by marking the book for a new fold."""
         if self.dirty or (self.last_at is not None and at < self.last_at):
@@ -75,7 +79,6 @@ class PositionBook:
     def refold(self, lots: Iterable[Lot]) -> None:
         """Fold all lots and adjustments anew, in the broker's order of time."""
         self.quantity, self.cost, self.realized = self.base
-        self.average_price = self.cost / self.quantity if self.quantity else ZERO
         every = [*lots, *(Lot(a.at, "", a.quantity, a.price) for a in self.adjustments)]
         every.sort(key=lambda lot: (lot.at, lot.key))
         for lot in every:
@@ -105,4 +108,3 @@ class PositionBook:
             self.realized += held * price - self.cost
             self.cost = total * price
         self.quantity = total
-        self.average_price = self.cost / total if total else ZERO

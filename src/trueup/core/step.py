@@ -83,6 +83,10 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
         _on_order_reported(belief, changes, item)
         return Outcome(changes)
     match item:
+        case SubmitOrder():
+            return _on_submit(belief, changes, item)
+        case RequestAnswered():
+            _on_request_answered(belief, changes, item)
         case OrderReported():
             _on_order_reported(belief, changes, item)
         case SnapshotTaken():
@@ -92,8 +96,6 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
             belief.count("snapshots_failed")
             if item.source is Source.RECONCILE:
                 belief.truth.last_result = f"failed: {item.reason}"
-        case RequestAnswered():
-            _on_request_answered(belief, changes, item)
         case OrderLookedUp():
             _on_order_looked_up(belief, changes, item)
         case FeedAcknowledged():
@@ -115,8 +117,6 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
             _on_runtime_started(belief, changes, item)
         case ClockTicked():
             _on_clock_ticked(belief, changes)
-        case SubmitOrder():
-            return _on_submit(belief, changes, item)
         case CancelOrder():
             return _on_cancel(belief, changes, item)
         case ReplaceOrder():

@@ -172,7 +172,8 @@ def transit(
         if asked and counts and (leg.filled != before_filled or leg.status in TERMINAL):
             _learned_by_asking(belief, changes, order, leg, before_status, before_filled, source, missed)
     if join.changed or not asked:
-        _tell(order, changes, exec_type, source, broker_at or report.version, join, text)
+        fills = tuple(join.fills)
+        tell(order, changes, exec_type, source, broker_at or report.version, text, changed=join.changed, fills=fills)
     if source is Source.STREAM and belief.expectations:
         _meet_expectation(belief, leg, report)
     if join.status_changed or leg.status not in TERMINAL:
@@ -199,8 +200,11 @@ def book_join(
         book.dirty = True
     else:
         for fill in join.fills:
-            book.apply(factor * fill.quantity, fill.price, fill.at)
-    belief.flow -= factor * join.value
+            book.apply(fill.quantity if factor > 0 else -fill.quantity, fill.price, fill.at)
+    if factor > 0:
+        belief.flow -= join.value
+    else:
+        belief.flow += join.value
     belief.fill_counts[leg.symbol] = belief.fill_counts.get(leg.symbol, 0) + 1
     belief.last_fill_at[leg.symbol] = changes.at
     for fill in join.fills:
@@ -221,7 +225,8 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
     for execution in executions:
         leg = belief.by_broker.get(execution.broker_order_id)
         if leg is None:
-            if belief.baseline_at is not None and execution.at >= belief.baseline_at:
+            known = execution.broker_order_id in belief.retired
+            if not known and belief.baseline_at is not None and execution.at >= belief.baseline_at:
                 by_order.setdefault(execution.broker_order_id, [])
         elif execution.execution_id not in leg.executions and execution.execution_id not in leg.aliases:
             by_order.setdefault(execution.broker_order_id, []).append(execution)
@@ -243,7 +248,7 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             order.source = source
             order.updated_at = changes.at
             changes.orders[order.order_id] = order
-            _tell(order, changes, ExecType.TRADE, source, new[-1].at, join, "")
+            tell(order, changes, ExecType.TRADE, source, new[-1].at, fills=tuple(join.fills))
 
 
 def transit_fallen_totals(
@@ -263,7 +268,8 @@ def transit_fallen_totals(
             book_join(belief, changes, order, leg, join, Source.RECONCILE, missed=False)
             order.source, order.updated_at = Source.RECONCILE, changes.at
             changes.orders[order.order_id] = order
-            _tell(order, changes, ExecType.TRADE_CANCEL, Source.RECONCILE, report.version, join, "")
+            fills = tuple(join.fills)
+            tell(order, changes, ExecType.TRADE_CANCEL, Source.RECONCILE, report.version, fills=fills)
 
 
 def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Source) -> tuple[Leg, Order]:
@@ -519,18 +525,6 @@ def gap_view(gap: Gap) -> GapView:
         missed=gap.missed,
         learned_by=dict(gap.learned_by),
     )
-
-
-def _tell(
-    order: Order,
-    changes: Changes,
-    exec_type: ExecType,
-    source: Source,
-    broker_at: datetime | None,
-    join: Join,
-    text: str,
-) -> None:
-    tell(order, changes, exec_type, source, broker_at, text, changed=join.changed, fills=tuple(join.fills))
 
 
 def tell(
