@@ -4,8 +4,8 @@ It follows `trade_updates` with Alpaca's own client just as its documentation sh
 what arrives. While the stream is whole, that is right. What happens during a disconnect never arrives, so after a cut
 its books are wrong, and it has no way to know. Run it beside trueup and compare both with `trueup sim truth`.
 
-    trueup simulate --port 8900          # in another terminal
-    python examples/naive_bot.py --url http://127.0.0.1:8900
+    trueup simulate --port 8801          # in another terminal
+    python examples/naive_bot.py --url http://127.0.0.1:8801
 
 Each line that it prints is the whole of what it believes, as JSON.
 """
@@ -55,7 +55,7 @@ class NaiveBot:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", default="http://127.0.0.1:8900", help="the simulator's address")
+    parser.add_argument("--url", default="http://127.0.0.1:8801", help="the simulator's address")
     args = parser.parse_args()
     key = os.environ.get("APCA_API_KEY_ID", "SIM")
     secret = os.environ.get("APCA_API_SECRET_KEY", "SIM")

@@ -14,15 +14,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import trueup
+from trueup.brokers.alpaca.endpoints import LIVE, PAPER, Endpoints, endpoints
 from trueup.errors import BadCredentials, BadInput, JournalUnusable
 from trueup.settings import Settings
 
-LIVE_URL = "https://api.alpaca.markets"
-PAPER_URL = "https://paper-api.alpaca.markets"
-DATA_URL = "https://data.alpaca.markets"
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -38,21 +37,15 @@ class Running:
 # --- what can be known before the start ---
 
 
-def trading_url(settings: Settings) -> str:
-    """Where orders go."""
-    return settings.alpaca_url or (LIVE_URL if settings.live else PAPER_URL)
-
-
-def data_url(settings: Settings) -> str:
-    """Where market data comes from: a simulator serves both from one address."""
-    if settings.data_url:
-        return settings.data_url
-    return DATA_URL if trading_url(settings) in (LIVE_URL, PAPER_URL) else trading_url(settings)
+def _endpoints(settings: Settings) -> Endpoints:
+    return endpoints(
+        alpaca_url=settings.alpaca_url, data_url=settings.data_url, data_feed=settings.data_feed, live=settings.live
+    )
 
 
 def is_real_money(settings: Settings) -> bool:
     """True when orders would go to Alpaca's live address."""
-    return urlsplit(trading_url(settings)).hostname == urlsplit(LIVE_URL).hostname
+    return urlsplit(_endpoints(settings).rest).hostname == urlsplit(LIVE).hostname
 
 
 def state_folder(settings: Settings) -> Path:
@@ -60,11 +53,10 @@ def state_folder(settings: Settings) -> Path:
     if settings.state is not None:
         return settings.state
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    parts = urlsplit(trading_url(settings))
-    name = {LIVE_URL: "alpaca-live", PAPER_URL: "alpaca-paper"}.get(
-        trading_url(settings), f"{parts.hostname}-{parts.port or parts.scheme}"
-    )
-    return Path(base) / "trueup" / name
+    address = _endpoints(settings).rest
+    parts = urlsplit(address)
+    known = {LIVE: "alpaca-live", PAPER: "alpaca-paper"}
+    return Path(base) / "trueup" / known.get(address, f"{parts.hostname}-{parts.port or parts.scheme}")
 
 
 def check(settings: Settings) -> None:
@@ -194,3 +186,27 @@ async def _end_of_input() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while await reader.read(1024):
         pass
+
+
+# --- documents for clients ---
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of every channel."""
+    from trueup.bus import schema
+
+    return schema.json_schema()
+
+
+def asyncapi() -> dict[str, Any]:
+    """AsyncAPI document of the websocket."""
+    from trueup.bus import schema
+
+    return schema.asyncapi()
+
+
+def typescript() -> str:
+    """TypeScript types of every view."""
+    from trueup.bus import schema
+
+    return schema.typescript()

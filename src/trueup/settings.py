@@ -295,6 +295,13 @@ class Settings:
         why="How long a probe may stay unanswered before the stream is given up.",
         parse=_seconds(0.1, 300),
     )
+    refused_pause_s: float = _setting(
+        90.0,
+        unit="seconds",
+        why="Pause after the broker refused a stream as one too many: it keeps a dead connection's place for about "
+        "that long.",
+        parse=_seconds(0.1, 3600),
+    )
     requests_per_minute: int = _setting(
         200,
         unit="requests",
