@@ -254,6 +254,17 @@ def test_cancelling_either_half_of_a_replace_leaves_no_surprise(which: str) -> N
     assert ends == ((Status.CANCELED, Status.REJECTED) if which == "old" else (Status.NEW, Status.CANCELED))
 
 
+def test_a_cancel_under_way_stops_a_replace_that_would_finish_first() -> None:
+    scene = Scene(replace(PROMPT, is_manual=True, replace_latency_ms=100, cancel_latency_ms=300))
+    old = scene.order(kind="limit", limit_price="90")
+    new = scene.exchange.replace(old.id, ReplaceRequest(limit_price=d(91)), after(1))
+    scene.exchange.cancel(old.id, after(2))
+    scene.exchange.advance(after(200))
+    assert (scene.now(old).status, scene.now(new).status) == (Status.PENDING_CANCEL, Status.REJECTED)
+    scene.exchange.advance(after(302))
+    assert scene.now(old).status is Status.CANCELED
+
+
 REPLACE_REFUSALS = [
     ({}, "order parameters are not changed"),
     ({"limit_price": "90"}, "order parameters are not changed"),

@@ -300,6 +300,8 @@ async def test_rest_drop_refuse_and_delay(bench: Any) -> None:
 
 async def test_rest_faults_match_by_the_order_in_the_body(bench: Any) -> None:
     await bench.fault("rest", "error", count=1, match={"client_order_id": "c2"})
+    assert (await bench.http.post("/v2/orders", json=BUY)).status_code == 200
+    assert (await bench.http.get("/v2/clock")).status_code == 200
     assert (await bench.http.post("/v2/orders", json={**BUY, "client_order_id": "c1"})).status_code == 200
     assert (await bench.http.post("/v2/orders", json={**BUY, "client_order_id": "c2"})).status_code == 500
 

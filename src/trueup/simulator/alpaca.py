@@ -313,6 +313,9 @@ class SimulatorServer:
                 hub.cut()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._living is not None and not self._living.cancelled():
+            # It lives for ever unless something broke; a broken simulation must not pass for a quiet one.
+            self._living.result()
 
     async def wait(self) -> None:
         """Run until cancelled; whatever breaks the simulation breaks this."""
