@@ -9,7 +9,7 @@ export interface PositionView {
   as_of: string | null;
   price: number | null;
   quote_at: string | null;
-  realized_pnl: number;
+  realized_pnl: number | null;
   broker_quantity: number | null;
   drift: string;
 }
@@ -48,6 +48,17 @@ export interface TradeExecutedView {
   inferred: boolean;
   replaces_inferred: boolean;
   kind: string;
+}
+
+export interface PendingApprovalView {
+  symbol: string;
+  side: string;
+  quantity: number;
+  signal_strength: number;
+  strategy_name: string;
+  risk_assessment: Readonly<Record<string, boolean>>;
+  requires_approval_by: string;
+  approval_id: string;
 }
 
 export interface OrderView {
@@ -91,35 +102,6 @@ export interface OrderStatusView {
   order: OrderView | null;
 }
 
-export interface TimelineEntryView {
-  offset: number;
-  event: string;
-  source: string;
-  broker_at: string | null;
-  arrived_at: string;
-  status_after: string;
-  filled_after: number;
-  text: string;
-  changed: boolean;
-}
-
-export interface GapView {
-  id: string;
-  feed: string;
-  reason: string;
-  opened_at: string;
-  closed_at: string | null;
-  missed: number;
-  learned_by: Readonly<Record<string, number>>;
-}
-
-export interface OrderDetailView {
-  order: OrderView;
-  timeline: readonly TimelineEntryView[];
-  executions: readonly TradeExecutedView[];
-  gaps: readonly GapView[];
-}
-
 export interface SignalView {
   symbol: string;
   direction: string;
@@ -127,17 +109,6 @@ export interface SignalView {
   strategy_name: string;
   timestamp: string;
   metadata: Readonly<Record<string, Readonly<Record<string, number>>>>;
-}
-
-export interface PendingApprovalView {
-  symbol: string;
-  side: string;
-  quantity: number;
-  signal_strength: number;
-  strategy_name: string;
-  risk_assessment: Readonly<Record<string, boolean>>;
-  requires_approval_by: string;
-  approval_id: string;
 }
 
 export interface RiskAlertView {
@@ -180,19 +151,6 @@ export interface FeedReconnectedView {
   feed: string;
 }
 
-export interface DriftView {
-  id: string;
-  kind: string;
-  subject: string;
-  state: string;
-  believed: string;
-  reported: string;
-  evidence: string;
-  at: string;
-  first_seen_at: string;
-  trued_up: boolean;
-}
-
 export interface BrokerEventsHealth {
   status: string;
   last_trade_update_at: string | null;
@@ -212,6 +170,16 @@ export interface MarketDataHealth {
   reconnect_count: number;
   symbol_count: number;
   reason: string;
+}
+
+export interface GapView {
+  id: string;
+  feed: string;
+  reason: string;
+  opened_at: string;
+  closed_at: string | null;
+  missed: number;
+  learned_by: Readonly<Record<string, number>>;
 }
 
 export interface HealthView {
@@ -247,6 +215,19 @@ export interface QuotesView {
   quotes: readonly QuoteView[];
 }
 
+export interface DriftView {
+  id: string;
+  kind: string;
+  subject: string;
+  state: string;
+  believed: string;
+  reported: string;
+  evidence: string;
+  at: string;
+  first_seen_at: string;
+  trued_up: boolean;
+}
+
 export interface SystemSnapshotView {
   portfolio: PortfolioView;
   orders: readonly OrderView[];
@@ -260,6 +241,25 @@ export interface SystemSnapshotView {
   pending_approvals: readonly PendingApprovalView[];
   alerts: readonly RiskAlertView[];
   signals: readonly SignalView[];
+}
+
+export interface TimelineEntryView {
+  offset: number;
+  event: string;
+  source: string;
+  broker_at: string | null;
+  arrived_at: string;
+  status_after: string;
+  filled_after: number;
+  text: string;
+  changed: boolean;
+}
+
+export interface OrderDetailView {
+  order: OrderView;
+  timeline: readonly TimelineEntryView[];
+  executions: readonly TradeExecutedView[];
+  gaps: readonly GapView[];
 }
 
 export interface ChannelMap {
@@ -281,3 +281,14 @@ export interface ChannelMap {
 }
 
 export type Channel = keyof ChannelMap;
+
+export interface Envelope<C extends Channel = Channel> {
+  channel: C;
+  data: ChannelMap[C];
+  epoch: string;
+  offset: number;
+  at: string;
+  cursors?: Readonly<Record<string, number>>;
+}
+
+export type AnyEnvelope = { [C in Channel]: Envelope<C> }[Channel];
