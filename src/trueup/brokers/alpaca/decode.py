@@ -42,6 +42,10 @@ Oddities = Counter[str]
 """How often something unexpected was met, by name; grows for as long as the process lives."""
 
 
+MAGNITUDE_MAX = 30
+"""Powers of ten beyond which a number is taken for garbage."""
+
+
 class Unreadable(ValueError):
     """A message lacks what it can't be understood without; the text names it."""
 
@@ -148,7 +152,9 @@ def number(value: object) -> Decimal | None:
         amount = Decimal(str(value).strip())
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() else None
+    # "1e999999999" is a number too, but none that sums can be made with
+    is_usable = amount.is_finite() and abs(amount.adjusted()) <= MAGNITUDE_MAX
+    return amount if is_usable else None
 
 
 def instant(value: object) -> datetime | None:
