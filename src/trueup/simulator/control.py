@@ -94,8 +94,9 @@ class Control:
         return reply(self._fault_json(fault))
 
     async def list_faults(self, request: web.Request) -> web.Response:
-        """Every fault not removed, with how often it has hit."""
-        return reply([self._fault_json(fault) for fault in self._world.faults.all()])
+        """The faults at work, with how often each has hit; with `all=true` also those that have ended."""
+        is_all, board = bool_of(request.query, "all"), self._world.faults
+        return reply([self._fault_json(fault) for fault in board.all() if is_all or board.is_active(fault)])
 
     async def clear_faults(self, request: web.Request) -> web.Response:
         """End all faults."""

@@ -102,7 +102,7 @@ class FaultInvalid(ValueError):
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One fault at work: what it hits, until when, and how often it has hit."""
+    """One fault at work: what it hits, until when (seconds or count, or neither: until removed), and its hits."""
 
     id: str
     target: Target
@@ -162,19 +162,23 @@ def _match_of(body: Mapping[str, object], target: Target, kind: Kind) -> dict[st
     keys = REST_KEYS if target is Target.REST else EVENT_KEYS
     if not isinstance(match, dict):
         raise FaultInvalid("match", f"must be an object with any of {', '.join(keys)}")
+    match = dict(match)
     for key, value in match.items():
         if key not in keys:
             raise FaultInvalid(f"match.{key}", f"is not known for target {target}; use any of {', '.join(keys)}")
         if key != "status" and not (isinstance(value, str) and value):
             raise FaultInvalid(f"match.{key}", "must be a string that is not empty")
     status = match.get("status")
+    if isinstance(status, str) and status.isdecimal():
+        # From a command line every value comes as text.
+        status = match["status"] = int(status)
     if status is not None:
         words = ("reset", "hang") if kind is Kind.LOST_REPLY else ()
         is_code = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
         if kind not in {Kind.LOST_REPLY, Kind.ERROR} or not (is_code or status in words):
             right = 'an HTTP status from 400 to 599, and for lost_reply also "reset" or "hang"'
             raise FaultInvalid("match.status", f"belongs to kinds error and lost_reply; it must be {right}")
-    return dict(match)
+    return match
 
 
 class FaultBoard:
@@ -203,8 +207,6 @@ class FaultBoard:
         count = body.get("count")
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise FaultInvalid("count", "must be a whole number of at least 1, or null")
-        if seconds is None and count is None:
-            raise FaultInvalid("seconds", "must be given when count is not; the fault ends by whichever comes first")
         by_seconds = _number(body, "by_seconds", "must be a number from 0 to 3600, or null", low=0, high=3600)
         probability = _number(body, "probability", "must be a number from 0 to 1, or null", low=0, high=1)
         match = _match_of(body, target, kind)
