@@ -23,10 +23,6 @@ import { useChannel } from "./hooks/useChannel";
 import { useNow } from "./hooks/useNow";
 import { useWebSocket } from "./hooks/useWebSocket";
 import { stretch } from "./lib/format";
-import "./styles/tokens.css";
-import "./styles/base.css";
-import "./components/components.css";
-import "./styles/desk.css";
 
 /** The whole dashboard. */
 export function App() {

@@ -26,11 +26,20 @@ export function Age({ at, limits, missing = "never", suffix = "", testId }: AgeP
   const state = limits === undefined ? "fresh" : freshness(seconds, limits);
   return (
     <span className={`age ${state}`} data-testid={testId} title={`${time(at, zone, now)} ${zone.label} (${at})`}>
-      {state === "stale" && <span aria-hidden="true">⏱ </span>}
+      {state === "stale" && <StaleMark />}
       {age(seconds)}
       {suffix}
       {state === "stale" && <span className="sr"> (stale)</span>}
     </span>
+  );
+}
+
+function StaleMark() {
+  return (
+    <svg width="11" height="12" viewBox="0 0 11 12" aria-hidden="true">
+      <circle cx="5.5" cy="7" r="4.2" fill="none" stroke="currentColor" strokeWidth="1.4" />
+      <path d="M5.5 7V4.6M4 .9h3" stroke="currentColor" strokeWidth="1.4" strokeLinecap="round" />
+    </svg>
   );
 }
 

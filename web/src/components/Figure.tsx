@@ -35,23 +35,18 @@ export function Figure({ fact, format, limits, isStale = false, testId }: Figure
   );
 }
 
-/** A gain or loss: glyph, sign and number, so that colour only repeats what the form has said. */
-export function Signed({
-  value,
-  format = signedMoney,
-}: {
-  readonly value: number | null;
-  readonly format?: (value: number | null) => string;
-}) {
+/** A gain or loss: glyph, sign and number, so that colour only repeats what the form has said; an old one has none. */
+export function Signed({ value, isStale = false }: { readonly value: number | null; readonly isStale?: boolean }) {
   const way = direction(value);
   return (
-    <span className={way === "flat" ? undefined : way}>
+    <span className={isStale ? "stale" : way === "flat" ? undefined : way} data-stale={isStale || undefined}>
       {GLYPH[way] !== "" && (
         <span className="glyph" aria-hidden="true">
           {GLYPH[way]}
         </span>
       )}
-      {format(value)}
+      {signedMoney(value)}
+      {isStale && <span className="sr"> stale</span>}
     </span>
   );
 }

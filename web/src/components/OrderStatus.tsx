@@ -97,6 +97,7 @@ export function OrderStatus({
       <span>
         {statusWords(exact)}
         {inDoubt !== "" && <span className="in-doubt">in doubt: {inDoubt}</span>}
+        {inDoubt === "" && look.draw === "turning" && <span className="sub">may still fill</span>}
       </span>
     </span>
   );

@@ -11,15 +11,16 @@ import { Age, ClockTime } from "../../components/Age";
 import { Sparkline } from "../../components/Sparkline";
 import { useChannel } from "../../hooks/useChannel";
 import { useNow } from "../../hooks/useNow";
-import { age, counted, DASH, words } from "../../lib/format";
+import { age, counted, DASH, stretch, words } from "../../lib/format";
 import { freshness, LIMITS } from "../../lib/fresh";
 import { feedStatus, openGap, truthLag } from "../../state/selectors";
 import { store } from "../../state/store";
 import { notify } from "../../state/ui";
 import "./feeds.css";
 
-/** Minutes of truth lag that the small line shows. */
+/** How much of the past the small line shows at most and at least, in milliseconds. */
 const WINDOW_MS = 5 * 60_000;
+const WINDOW_MS_MIN = 60_000;
 
 /** The strip under the header: truth lag, broker events, reconciliation, market data. */
 export function FeedStatus() {
@@ -50,6 +51,8 @@ function TruthLag() {
     .filter((gap) => gap.feed !== "market_data")
     .map((gap) => ({ from: Date.parse(gap.opened_at), to: gap.closed_at === null ? now : Date.parse(gap.closed_at) }));
   const said = lag === null ? "not proven yet" : age(lag);
+  const from = Math.max(now - WINDOW_MS, Math.min(now - WINDOW_MS_MIN, points[0]?.at ?? now));
+  const peak = Math.max(0, ...points.filter((point) => point.at >= from).map((point) => point.value));
   return (
     <div className="truth-cell truth-lag" title="Time since belief was last known to equal the broker's books">
       <div>
@@ -67,14 +70,14 @@ function TruthLag() {
                 : "not connected"}
         </p>
       </div>
-      <Sparkline
-        points={points}
-        from={now - WINDOW_MS}
-        to={now}
-        shaded={bands}
-        label={`Truth lag over the last five minutes; now ${said}`}
-        tone={tone}
-      />
+      <div className="truth-past">
+        <Sparkline points={points} from={from} to={now} shaded={bands} label={`Truth lag: now ${said}`} tone={tone} />
+        {lag !== null && (
+          <p className="label">
+            peak {age(peak)} in {stretch((now - from) / 1000)}
+          </p>
+        )}
+      </div>
     </div>
   );
 }

@@ -177,7 +177,7 @@ function OrderRow({ order }: { readonly order: OrderView }) {
         </span>
       </td>
       <td className="num p3">
-        {termsOf(order)} <span className="quiet">{order.time_in_force}</span>
+        {termsOf(order)} <span className="quiet p4">{order.time_in_force}</span>
       </td>
       <td className="num p2">{price(order.average_price)}</td>
       <td>
@@ -212,7 +212,7 @@ export function CancelButton({ order }: { readonly order: OrderView }) {
     }
   }
 
-  if (isPending) return <span className="quiet cancel-note">may still fill</span>;
+  if (isPending) return <span className="quiet cancel-note">cancelling</span>;
   return (
     <button
       type="button"

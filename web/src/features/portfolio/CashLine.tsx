@@ -35,7 +35,7 @@ export function CashLine() {
       <Cell label="Total P&L" note={portfolio?.total_pnl_pct == null ? "" : signedPercent(portfolio.total_pnl_pct)}>
         <Profit value={portfolio?.total_pnl ?? null} missing={missing} isStale={isFrozen} />
       </Cell>
-      <Cell label="Positions">{amount(portfolio?.positions_value)}</Cell>
+      <Cell label="Positions value">{amount(portfolio?.positions_value)}</Cell>
       <Cell label="Cash">{amount(portfolio?.cash, "cash")}</Cell>
       <Cell label="Buying power">{amount(portfolio?.buying_power)}</Cell>
       <Cell label="Max drawdown">
@@ -81,9 +81,5 @@ function Profit({
 }) {
   if (value === null)
     return <Figure fact={fresh<number>(null, null, missing)} format={money} limits={LIMITS.account} />;
-  return (
-    <span className={isStale ? "stale" : undefined}>
-      <Signed value={value} />
-    </span>
-  );
+  return <Signed value={value} isStale={isStale} />;
 }

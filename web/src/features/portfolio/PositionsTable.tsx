@@ -16,6 +16,7 @@ import "./portfolio.css";
 /** The table of positions. */
 export function PositionsTable() {
   const portfolio = useChannel((state) => state.portfolio);
+  const isFrozen = useChannel((state) => state.phase !== "live");
   const positions = portfolio?.positions ?? [];
   return (
     <Panel
@@ -60,11 +61,11 @@ export function PositionsTable() {
             <PositionRow
               key={position.symbol}
               position={position}
-              isStale={portfolio?.stale_symbols.includes(position.symbol) ?? false}
+              isStale={isFrozen || (portfolio?.stale_symbols.includes(position.symbol) ?? false)}
             />
           ))}
         </tbody>
-        {portfolio !== null && <Totals portfolio={portfolio} />}
+        {portfolio !== null && <Totals portfolio={portfolio} isFrozen={isFrozen} />}
       </table>
     </Panel>
   );
@@ -105,7 +106,7 @@ function PositionRow({ position, isStale }: { readonly position: PositionView; r
         />
       </td>
       <td className="num">
-        <Signed value={position.unrealized_pnl} />
+        <Signed value={position.unrealized_pnl} isStale={isStale} />
       </td>
       <td className="num">
         <QuoteAge at={position.quote_at} isStale={isStale} />
@@ -128,7 +129,7 @@ function QuoteAge({ at, isStale }: { readonly at: string | null; readonly isStal
   return <Age at={at} {...(isStale ? { limits: { fresh: -1, stale: -1 } } : {})} />;
 }
 
-function Totals({ portfolio }: { readonly portfolio: PortfolioView }) {
+function Totals({ portfolio, isFrozen }: { readonly portfolio: PortfolioView; readonly isFrozen: boolean }) {
   const known = portfolio.positions.flatMap((position) => position.unrealized_pnl ?? []);
   const old = portfolio.stale_symbols.length;
   const unpriced = portfolio.positions.length - known.length;
@@ -143,7 +144,7 @@ function Totals({ portfolio }: { readonly portfolio: PortfolioView }) {
         <td className="num" />
         <td className="num p2">{money(portfolio.positions_value)}</td>
         <td className="num">
-          <Signed value={known.length === 0 ? null : exactSum(known)} />
+          <Signed value={known.length === 0 ? null : exactSum(known)} isStale={isFrozen || old > 0} />
         </td>
         <td className="num" />
         <td className="num p4" />
