@@ -49,6 +49,11 @@ const socket = new SharedSocket(() => `${location.protocol === "https:" ? "wss" 
     store.dispatch({ type: "phase", phase: failing ? "disconnected" : "reconnecting", attempt, now: serverNow() });
     look({ connected: false });
   },
+  ended() {
+    clearTimeout(resync);
+    resync = undefined;
+    look({ connected: false, lastMessage: null });
+  },
   received(text) {
     const frame = readFrame(text);
     switch (frame.kind) {

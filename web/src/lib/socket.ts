@@ -22,6 +22,8 @@ export interface Sink {
   opened(): void;
   /** The socket is not open; `failing` once that has lasted longer than a moment. */
   closed(attempt: number, failing: boolean): void;
+  /** The last user has gone, and the socket with it. */
+  ended(): void;
 }
 
 export class SharedSocket {
@@ -93,6 +95,7 @@ export class SharedSocket {
     this.#giveUpWord = undefined;
     this.#attempt = 0;
     this.#drop();
+    this.#sink.ended();
   }
 
   #open(): void {
