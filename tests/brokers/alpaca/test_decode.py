@@ -343,7 +343,9 @@ def test_a_number(wire: object, amount: str) -> None:
     assert decode.number(wire) == Decimal(amount)
 
 
-@pytest.mark.parametrize("wire", ["", "ten", "NaN", "Infinity", "-inf", "1e99", True, None, [], {}, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "wire", ["", "ten", "NaN", "Infinity", "-inf", "1e99", True, None, [], {}, float("nan"), float("inf")]
+)
 def test_no_number(wire: object) -> None:
     assert decode.number(wire) is None
 

@@ -32,7 +32,7 @@ def endpoints(*, alpaca_url: str = "", data_url: str = "", data_feed: str = "iex
     rest = checked_url(alpaca_url, "alpaca_url", ("http", "https")) if alpaca_url else (LIVE if live else PAPER)
     if data_url:
         data = _websocket(checked_url(data_url, "data_url", ("http", "https", "ws", "wss")))
-    elif (urlsplit(rest).hostname or "").endswith("alpaca.markets"):
+    elif (urlsplit(rest).hostname or "").endswith(".alpaca.markets"):
         data = DATA
     else:
         data = _websocket(rest)

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import ssl
 import threading
 import weakref
 from collections import Counter
@@ -105,26 +104,33 @@ class ClientStats:
 
 
 class _Adapter(HTTPAdapter):
-    """Deadlines on every request, no repeats, and connections that can be cut off from outside."""
+    """Deadlines on every request, no repeats, and connections that are watched and can be cut off from outside.
+
+    One thread uses it, for one request at a time.
+    """
 
     def __init__(self, timeout: tuple[float, float]) -> None:
         self._timeout = timeout
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.is_connecting = False
+        """A connection was begun and does not stand: not a byte of the request has left."""
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        connections = self._connections
+        adapter = self
 
         class Http(urllib3.connection.HTTPConnection):
             def connect(self) -> None:
+                adapter.is_connecting = True
                 super().connect()
-                connections.add(self)
+                adapter.has_connected(self)
 
         class Https(urllib3.connection.HTTPSConnection):
             def connect(self) -> None:
+                adapter.is_connecting = True
                 super().connect()
-                connections.add(self)
+                adapter.has_connected(self)
 
         class HttpPool(urllib3.HTTPConnectionPool):
             ConnectionCls = Http
@@ -134,8 +140,13 @@ class _Adapter(HTTPAdapter):
 
         self.poolmanager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
 
+    def has_connected(self, connection: Any) -> None:
+        self.is_connecting = False
+        self._connections.add(connection)
+
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["timeout"] = self._timeout
+        self.is_connecting = False
         return super().send(*args, **kwargs)
 
     def cut(self) -> None:
@@ -318,7 +329,8 @@ class Rest:
             failure = caught
         response = session.taken()
         if response is None:
-            return _Answer(error=self._broken(method, path, failure or ConnectionError("no response")))
+            reason = failure or ConnectionError("no response")
+            return _Answer(error=self._broken(method, path, reason, is_unsent=session.adapter.is_connecting))
         answer = _Answer(body=body, status=response.status_code, headers=response.headers)
         if isinstance(failure, APIError):
             answer.error = sorted_refusal(
@@ -327,7 +339,7 @@ class Rest:
         elif 300 <= response.status_code < 400 or isinstance(failure, requests.exceptions.JSONDecodeError):
             answer.error = self._not_json(method, path, response)
         elif failure is not None:
-            answer.error = self._broken(method, path, failure)
+            answer.error = self._broken(method, path, failure, is_unsent=False)
         return answer
 
     def _not_json(self, method: str, path: str, response: requests.Response) -> TrueupError:
@@ -340,8 +352,8 @@ class Rest:
             return BrokerUnavailable(f"{what}; check that {SETTING} is a trading address")
         return OutcomeUnknown(f"{what}; it may have been carried out")
 
-    def _broken(self, method: str, path: str, failure: Exception) -> TrueupError:
-        if was_never_sent(failure):
+    def _broken(self, method: str, path: str, failure: Exception, *, is_unsent: bool) -> TrueupError:
+        if is_unsent or was_never_sent(failure):
             return BrokerUnavailable(f"can't connect to {self._host} ({_root(failure)}); check {SETTING}")
         if method == "GET":
             return BrokerUnavailable(f"{method} {path} got no answer ({_root(failure)})")
@@ -375,17 +387,13 @@ def sorted_refusal(
 
 
 def was_never_sent(failure: Exception) -> bool:
-    """True only where no byte of the request can have left: no address, no connection, no trust in the peer."""
+    """True only where the failure by itself tells that no byte has left: no usable address, or no connection."""
     if isinstance(failure, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError | ValueError):
         return True  # the ValueErrors among them are addresses and headers that can't be used
     reason = failure.args[0] if failure.args else None
     if isinstance(reason, urllib3.exceptions.MaxRetryError):
         reason = reason.reason
-    if isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
-        return True
-    return isinstance(reason, urllib3.exceptions.SSLError) and isinstance(
-        reason.args[0] if reason.args else None, ssl.SSLCertVerificationError
-    )
+    return isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
 
 
 def _names_keys(message: str) -> bool:
