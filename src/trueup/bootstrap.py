@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import trueup
 from trueup.brokers.alpaca.endpoints import LIVE, PAPER, Endpoints, endpoints
-from trueup.errors import BadCredentials, BadInput, JournalUnusable
+from trueup.errors import BadCredentials, BadInput, JournalUnusable, RequestRefused, TrueupError
 from trueup.settings import Settings
+
+if TYPE_CHECKING:
+    from trueup.brokers.alpaca.client import AlpacaBroker
+    from trueup.core.model import BrokerOrderId, ClientOrderId, NewOrder, OrderChange, OrderReport, Snapshot
+    from trueup.ports import Clock, SnapshotRequest
 
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -188,6 +197,169 @@ async def _end_of_input() -> None:
         pass
 
 
+# --- the broker ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the broker says that we are; `clock_skew_s` is its clock minus ours in seconds, None when it told no time."""
+
+    account: str
+    clock_skew_s: float | None
+
+
+async def identify(settings: Settings) -> Identity:
+    """Ask the broker for the account; raises `BadCredentials`, or `BrokerUnavailable` naming the address."""
+    from trueup.runtime.clock import SystemClock
+
+    broker = _alpaca(settings, SystemClock())
+    try:
+        account = await broker.account()
+        return Identity(account=account.account_id, clock_skew_s=broker.clock_skew_s)
+    finally:
+        await broker.close()
+
+
+def _alpaca(settings: Settings, clock: Clock) -> AlpacaBroker:
+    from trueup.brokers.alpaca.client import AlpacaBroker
+    from trueup.brokers.alpaca.rest import ClientOptions
+
+    return AlpacaBroker(
+        key=settings.alpaca_key,
+        secret=settings.alpaca_secret,
+        url=_endpoints(settings).rest,
+        clock=clock,
+        options=ClientOptions(
+            connect_s=settings.connect_timeout_s,
+            read_s=settings.request_timeout_s,
+            total_s=2 * settings.request_timeout_s,
+            requests_per_minute=settings.requests_per_minute,
+        ),
+    )
+
+
+class _OneAccount:
+    """A broker that is listened to only while it speaks of the account that the journal belongs to."""
+
+    def __init__(self, broker: AlpacaBroker, bind: Callable[[str], None]) -> None:
+        self.name = broker.name
+        self._broker = broker
+        self._bind = bind
+        self._known = False
+
+    async def recognise(self) -> str:
+        """The account's id; raises `WrongAccount` when the journal belongs to another."""
+        account = (await self._broker.account()).account_id
+        self._bind(account)
+        self._known = True
+        return account
+
+    async def submit(self, order: NewOrder) -> OrderReport:
+        """As the broker's."""
+        await self._recognised()
+        return await self._broker.submit(order)
+
+    async def cancel(self, broker_order_id: BrokerOrderId) -> None:
+        """As the broker's."""
+        await self._recognised()
+        await self._broker.cancel(broker_order_id)
+
+    async def replace(self, broker_order_id: BrokerOrderId, change: OrderChange) -> OrderReport:
+        """As the broker's."""
+        await self._recognised()
+        return await self._broker.replace(broker_order_id, change)
+
+    async def find(
+        self, *, client_order_id: ClientOrderId | None = None, broker_order_id: BrokerOrderId | None = None
+    ) -> OrderReport | None:
+        """As the broker's."""
+        await self._recognised()
+        return await self._broker.find(client_order_id=client_order_id, broker_order_id=broker_order_id)
+
+    async def snapshot(self, request: SnapshotRequest) -> Snapshot:
+        """As the broker's."""
+        await self._recognised()
+        snapshot = await self._broker.snapshot(request)
+        if snapshot.account is not None:
+            self._bind(snapshot.account.account_id)
+        return snapshot
+
+    async def close(self) -> None:
+        """As the broker's."""
+        await self._broker.close()
+
+    async def _recognised(self) -> None:
+        if not self._known:
+            await self.recognise()
+
+
+# --- a kill without a running process ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Killed:
+    """What a kill without a running process did; `not_remembered` says why the journal could not take it, if so."""
+
+    cancelled: int
+    failed: tuple[str, ...]
+    not_remembered: str
+
+
+async def kill(settings: Settings, *, reason: str) -> Killed:
+    """Write the kill into the journal and cancel every open order at the broker; keys and the state folder suffice.
+
+    A journal that can't be written holds up no cancel: then the orders are cancelled, and it says that the next start
+    will not know of the kill.
+    """
+    from trueup.core.commands import Kill
+    from trueup.core.model import OrderStatus, SnapshotScope
+    from trueup.journal.sqlite import FILE_NAME, SqliteJournal
+    from trueup.ports import SnapshotRequest
+    from trueup.runtime.clock import SystemClock
+
+    clock = SystemClock()
+    check_keys(settings)
+    not_remembered, bind = "", _anyone
+    journal: SqliteJournal | None = None
+    try:
+        journal = SqliteJournal(state_folder(settings) / FILE_NAME)
+        journal.append([Kill(at=clock.now(), reason=reason)])
+        bind = journal.bind_account
+    except JournalUnusable as error:
+        not_remembered = str(error)
+    broker = _OneAccount(_alpaca(settings, clock), bind)
+    open_statuses = {
+        OrderStatus.PENDING_NEW,
+        OrderStatus.NEW,
+        OrderStatus.PARTIALLY_FILLED,
+        OrderStatus.PENDING_CANCEL,
+        OrderStatus.PENDING_REPLACE,
+    }
+    cancelled, failed = 0, []
+    try:
+        snapshot = await broker.snapshot(SnapshotRequest(scope=SnapshotScope.ORDERS))
+        for order in snapshot.orders:
+            if order.status not in open_statuses:
+                continue
+            try:
+                await broker.cancel(order.broker_order_id)
+                cancelled += 1
+            except RequestRefused:
+                # It ended by itself meanwhile, which is what was wanted.
+                continue
+            except TrueupError as error:
+                failed.append(f"{order.broker_order_id}: {error}")
+    finally:
+        await broker.close()
+        if journal is not None:
+            journal.close()
+    return Killed(cancelled=cancelled, failed=tuple(failed), not_remembered=not_remembered)
+
+
+def _anyone(account: str) -> None:
+    """Takes any account: where no journal can be read there is nothing to compare it with."""
+
+
 # --- documents for clients ---
 
 
@@ -210,3 +382,151 @@ def typescript() -> str:
     from trueup.bus import schema
 
     return schema.typescript()
+
+
+# --- looking at a journal ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedOrder:
+    """One order as it was believed to be."""
+
+    id: str
+    symbol: str
+    side: str
+    status: str
+    quantity: Decimal | None
+    filled: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What a journal amounts to. `live_digest` and `equal` are what a verification found; `at` is belief's own time."""
+
+    entries: int
+    seconds: float
+    digest: str
+    offset: int
+    account: str
+    epoch: str
+    at: datetime | None
+    trading_state: str
+    cash: Decimal | None
+    positions: dict[str, Decimal]
+    orders: tuple[ReplayedOrder, ...]
+    compared_with: str = ""
+    live_digest: str = ""
+
+    @property
+    def equal(self) -> bool:
+        """True when the fold is the same as what it was compared with."""
+        return self.live_digest == self.digest
+
+
+def replay(
+    folder: Path,
+    *,
+    verify: bool = False,
+    until: int | None = None,
+    at: datetime | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Replayed:
+    """Fold the journal in `folder` from its first entry up to `until` or `at`; with `verify`, up to what was kept live.
+
+    A process that stops in order keeps its own belief beside the journal; that is what a fold is compared with. After
+    one that was killed there may be none, and the fold is then made again by a process with another hash seed.
+    """
+    from trueup.core.belief import new_belief
+    from trueup.core.projection import orders_view, positions_view
+    from trueup.core.step import step
+    from trueup.journal.sqlite import FILE_NAME, SqliteJournal
+    from trueup.runtime.clock import SystemClock
+    from trueup.runtime.fold import ACCOUNT, PROGRESS_EVERY, belief_digest, restore
+
+    clock = SystemClock()
+    journal = SqliteJournal(folder / FILE_NAME, read_only=True)
+    try:
+        kept = restore(journal) if verify else None
+        last = journal.last_offset() if until is None else min(until, journal.last_offset())
+        if kept is not None:
+            last = kept.offset
+        began = clock.monotonic()
+        belief = new_belief(account=ACCOUNT, epoch=journal.epoch)
+        for entry in journal.read(0):
+            if entry.offset > last or (at is not None and entry.input.at > at):
+                break
+            step(belief, entry.input, entry.offset)
+            if progress is not None and entry.offset % PROGRESS_EVERY == 0:
+                progress(entry.offset, last)
+        seconds = clock.monotonic() - began
+        account = journal.account
+    finally:
+        journal.close()
+    digest = belief_digest(belief)
+    compared_with, live_digest = "", ""
+    if kept is not None:
+        compared_with = f"the belief that the live process kept at offset {kept.offset}"
+        live_digest = belief_digest(kept)
+    elif verify:
+        compared_with = "a second fold under another hash seed (the live process kept no belief of its own)"
+        live_digest = _digest_of_another_process(folder, belief.offset)
+    moment = belief.at or clock.now()
+    return Replayed(
+        entries=belief.offset,
+        seconds=seconds,
+        digest=digest,
+        offset=belief.offset,
+        account=account or belief.account,
+        epoch=belief.epoch,
+        at=belief.at,
+        trading_state=belief.trading_state.value,
+        cash=belief.cash,
+        positions={row.symbol: row.quantity for row in positions_view(belief, {}, moment) if row.quantity},
+        orders=tuple(
+            ReplayedOrder(
+                id=row.id,
+                symbol=row.symbol,
+                side=row.side,
+                status=row.detail,
+                quantity=row.quantity,
+                filled=row.filled_quantity,
+            )
+            for row in orders_view(belief)
+        ),
+        compared_with=compared_with,
+        live_digest=live_digest,
+    )
+
+
+def _digest_of_another_process(folder: Path, offset: int) -> str:
+    seed = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
+    command = [sys.executable, "-m", "trueup", "replay", "--state", str(folder), "--until", str(offset), "--json"]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise JournalUnusable(f"the second fold failed: {done.stderr.strip()}")
+    digest: str = json.loads(done.stdout)["digest"]
+    return digest
+
+
+def describe_state(settings: Settings) -> str:
+    """What lies in the state folder, in one line; raises `JournalUnusable` when it can't be used."""
+    from trueup.journal.sqlite import FILE_NAME, SqliteJournal
+
+    folder = state_folder(settings)
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise JournalUnusable(f"state folder {folder} can't be made, {place} is no folder; give another with --state")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise JournalUnusable(f"{place} can't be written; give another folder with --state, or its rights to you")
+    if not (folder / FILE_NAME).exists():
+        return f"{folder} can be written, and has no journal yet"
+    journal = SqliteJournal(folder / FILE_NAME, read_only=True)
+    try:
+        whose = f"of account {journal.account}" if journal.account else "of no account yet"
+        return f"{folder} has a journal {whose}, {journal.last_offset()} entries"
+    finally:
+        journal.close()

@@ -106,10 +106,11 @@ def test_without_a_running_trueup_each_says_how_to_start_it(command: list[str], 
     answer = trueup(*command, "--url", url)
     assert answer.code == 69
     assert answer.out == ""
-    assert answer.err == (
+    assert answer.err.startswith(
         f"trueup: trueup does not answer at {url}; start it with `trueup demo` or `trueup run`, "
-        "or say where it is with --url\n"
+        "or say where it is with --url"
     )
+    assert answer.err.count("\n") == 1
     as_json = trueup(*command, "--url", url, "--json")
     assert as_json.code == 69
     assert json.loads(as_json.err)["error"]["code"] == "unreachable"

@@ -6,7 +6,10 @@ with its age beside it.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +34,8 @@ from trueup.cli.output import (
     span,
     styled,
 )
+from trueup.cli.running import AlpacaUrl
+from trueup.settings import read_settings
 
 orders_app = typer.Typer(help="List, show, submit and cancel orders.", invoke_without_command=True)
 
@@ -308,17 +313,51 @@ def reconcile(
 def kill(
     reason: Reason = "killed from the command line",
     url: UrlOption = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state", metavar="FOLDER", help="Kill without a running trueup: its state folder, and the keys."
+        ),
+    ] = None,
+    alpaca_url: AlpacaUrl = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Stop all trading and cancel every working order; nothing but cancels leaves until `trueup resume`."""
+    """Stop all trading and cancel every working order; nothing but cancels leaves until `trueup resume`.
+
+    Where trueup does not run (any more), --state does it: the kill is written into its journal, and every open order is
+    cancelled at the broker.
+    """
     # No question first: closing the gate is always safe, and whoever types this has no time.
-    with gateway(url) as remote:
-        answer = remote.ask("POST", "/api/kill", body={"reason": reason})
-        if as_json:
-            emit(answer)
-            return
-        health = remote.ask("GET", "/api/health")
-    out.print(Text.assemble(("KILLED", "bold red"), f"  {health['working_orders']} working orders are being cancelled"))
+    try:
+        with gateway(url) as remote:
+            answer = remote.ask("POST", "/api/kill", body={"reason": reason})
+            if as_json:
+                emit(answer)
+                return
+            working = remote.ask("GET", "/api/health")["working_orders"]
+            out.print(Text.assemble(("KILLED", "bold red"), f"  {working} working orders are being cancelled"))
+    except CommandFailed as error:
+        if error.code not in ("unreachable", "timeout"):
+            raise
+        if state is None:
+            error.message += "; with --state FOLDER and the keys in the environment it can be killed without running"
+            raise
+        _kill_without_process(state, alpaca_url, reason, as_json=as_json)
+
+
+def _kill_without_process(state: str, alpaca_url: str | None, reason: str, *, as_json: bool) -> None:
+    from trueup import bootstrap
+
+    settings = read_settings(os.environ, {"state": state, "alpaca_url": alpaca_url})
+    killed = asyncio.run(bootstrap.kill(settings, reason=reason))
+    if as_json:
+        emit(asdict(killed))
+    else:
+        out.print(Text.assemble(("KILLED", "bold red"), f"  {killed.cancelled} open orders cancelled at the broker"))
+    if killed.failed or killed.not_remembered:
+        told = [f"not cancelled: {', '.join(killed.failed)}"] if killed.failed else []
+        told += [f"the next start will not know of the kill: {killed.not_remembered}"] if killed.not_remembered else []
+        raise CommandFailed("; ".join(told), code="incomplete")
 
 
 def resume(
