@@ -75,6 +75,58 @@ describe("what each channel changes", () => {
       ["b", "a"],
     ],
     [
+      "a fill that was learned late stands at the time of its match",
+      [
+        message("trade:executed", fill({ id: "new", entry_time: ago(1) }), 1),
+        message("trade:executed", fill({ id: "late", entry_time: ago(90) }), 2),
+        message("trade:executed", fill({ id: "mid", entry_time: ago(30) }), 3),
+      ],
+      (state) => state.executions.map((each) => each.id),
+      ["new", "mid", "late"],
+    ],
+    [
+      "a fill that names inferred shares takes their place, by as many as it has",
+      [
+        message("trade:executed", fill({ id: "i", quantity: 60, inferred: true }), 1),
+        message("trade:executed", fill({ id: "j", quantity: 5, inferred: true, broker_order_id: "b-2" }), 2),
+        message("trade:executed", fill({ id: "x", quantity: 45.5, replaces_inferred: true }), 3),
+      ],
+      (state) => state.executions.map((each) => [each.id, each.quantity]),
+      [
+        ["x", 45.5],
+        ["j", 5],
+        ["i", 14.5],
+      ],
+    ],
+    [
+      "inferred shares that are all named are gone",
+      [
+        message("trade:executed", fill({ id: "i", quantity: 60, inferred: true }), 1),
+        message("trade:executed", fill({ id: "x", quantity: 45, replaces_inferred: true }), 2),
+        message("trade:executed", fill({ id: "y", quantity: 15, replaces_inferred: true }), 3),
+      ],
+      (state) => state.executions.map((each) => each.id),
+      ["y", "x"],
+    ],
+    [
+      "a breaker that demands something is over once trading is active",
+      [
+        message(
+          "risk:circuit_breaker",
+          { breaker: "a", action: "activated", reason: "", timestamp: ago(5), demand: "HALTED" },
+          1,
+        ),
+        message(
+          "risk:circuit_breaker",
+          { breaker: "b", action: "activated", reason: "", timestamp: ago(5), demand: "" },
+          2,
+        ),
+        message("system:health", health({ trading_state: "ACTIVE" }), 1),
+      ],
+      (state) => state.breakers.map((each) => each.breaker),
+      ["b"],
+    ],
+    [
       "a fill told twice under one id is one fill",
       [message("trade:executed", fill(), 1), message("trade:executed", fill({ entry_price: 1 }), 2)],
       (state) => state.executions.map((each) => each.entry_price),

@@ -21,6 +21,7 @@ import type {
   SystemSnapshotView,
   TradeExecutedView,
 } from "../api/types";
+import { exactSum } from "../lib/format";
 import { type Envelope, isLogChannel } from "./wire";
 
 /** `live` only once a snapshot has arrived on an open socket; `disconnected` after a longer time without one. */
@@ -225,13 +226,7 @@ function applyData(state: State, envelope: Envelope, now: number): State {
     case "portfolio:update":
       return { ...state, portfolio: envelope.data };
     case "trade:executed":
-      return {
-        ...state,
-        executions: [envelope.data, ...state.executions.filter((each) => each.id !== envelope.data.id)].slice(
-          0,
-          KEPT.executions,
-        ),
-      };
+      return { ...state, executions: withFill(state.executions, envelope.data) };
     case "trade:pending_approval":
       return {
         ...state,
@@ -266,7 +261,12 @@ function applyData(state: State, envelope: Envelope, now: number): State {
         reason: "",
       });
     case "system:health":
-      return { ...state, health: envelope.data, lagHistory: withLag(state.lagHistory, envelope.data) };
+      return {
+        ...state,
+        health: envelope.data,
+        lagHistory: withLag(state.lagHistory, envelope.data),
+        breakers: withoutEnded(state.breakers, envelope.data),
+      };
     case "market:quotes": {
       const quotes = new Map(state.quotes);
       for (const quote of envelope.data.quotes) quotes.set(quote.symbol, quote);
@@ -279,6 +279,32 @@ function applyData(state: State, envelope: Envelope, now: number): State {
     case "system:snapshot":
       return fromSnapshot(state, envelope, now);
   }
+}
+
+/** Puts a fill in by the time of its match; one that names shares inferred before takes their place. */
+function withFill(list: readonly TradeExecutedView[], fill: TradeExecutedView): readonly TradeExecutedView[] {
+  let named = fill.replaces_inferred ? fill.quantity : 0;
+  const kept: TradeExecutedView[] = [];
+  for (const each of list) {
+    if (each.id === fill.id) continue;
+    if (named > 0 && each.inferred && each.broker_order_id === fill.broker_order_id) {
+      const left = exactSum([each.quantity, -named]);
+      named = Math.max(0, -left);
+      if (left > 0) kept.push({ ...each, quantity: left });
+    } else {
+      kept.push(each);
+    }
+  }
+  const place = kept.findIndex((each) => Date.parse(each.entry_time) <= Date.parse(fill.entry_time));
+  kept.splice(place === -1 ? kept.length : place, 0, fill);
+  return kept.slice(0, KEPT.executions);
+}
+
+/** Leaves out breakers that cannot be on any more: the trading state is the strictest that any of them demands. */
+function withoutEnded(breakers: readonly CircuitBreakerView[], health: HealthView): readonly CircuitBreakerView[] {
+  if (health.trading_state !== "ACTIVE") return breakers;
+  const left = breakers.filter((each) => each.demand === "" || Date.parse(each.timestamp) > Date.parse(health.at));
+  return left.length === breakers.length ? breakers : left;
 }
 
 /** The key under which repeated alerts become one. */

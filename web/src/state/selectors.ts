@@ -3,7 +3,7 @@
  *
  * Not for anything that only one panel needs. Invariant: pure, and the newer of two statements always wins.
  */
-import type { GapView, KillSwitchView, OrderView } from "../api/types";
+import type { CircuitBreakerView, GapView, KillSwitchView, OrderView } from "../api/types";
 import type { State } from "./reducer";
 
 export type Environment = "simulated" | "paper" | "real" | "unknown";
@@ -64,11 +64,19 @@ export function truthLag(state: State, now: number): number | null {
   return health.truth_lag_s + Math.max(0, (now - Date.parse(health.at)) / 1000);
 }
 
+/** A danger that is told by the gap banner, and so is no breaker of its own on screen. */
+const TOLD_BY_GAP = "truth";
+
+/** Whether a breaker has a banner of its own. */
+export function isShownBreaker(breaker: CircuitBreakerView): boolean {
+  return breaker.breaker !== TOLD_BY_GAP;
+}
+
 /** Why nothing that increases risk may be sent now, in one sentence; "" when it may. */
 export function entriesBlocked(state: State): string {
   if (state.phase !== "live") return "Not connected: nobody can tell what an order would do now.";
   if (isKilled(state)) return "The kill switch is engaged.";
-  const breaker = state.breakers[0];
+  const breaker = state.breakers.find(isShownBreaker);
   if (breaker !== undefined) return `Circuit breaker ${breaker.breaker} is on.`;
   if (openGap(state) !== null) return "Broker events are interrupted; entries wait for a clean reconciliation.";
   if (state.health?.entries_gated === true) {

@@ -4,19 +4,10 @@
  * Not for deciding what an envelope changes (`reducer.ts`). Invariant: nothing past this border is of unknown shape: a
  * payload that lacks a field that the store depends on is refused whole, never applied by half.
  */
-import type { Channel, ChannelMap } from "../api/types";
+import type { AnyEnvelope, Channel, ChannelMap } from "../api/types";
 
 /** One message of the server on one channel; a snapshot names the offset up to which each channel is contained in it. */
-export type Envelope = {
-  [C in Channel]: {
-    readonly channel: C;
-    readonly data: ChannelMap[C];
-    readonly epoch: string;
-    readonly offset: number;
-    readonly at: string;
-    readonly cursors?: Readonly<Record<string, number>>;
-  };
-}[Channel];
+export type Envelope = AnyEnvelope;
 
 /** What a frame turned out to be. */
 export type Frame =

@@ -254,7 +254,7 @@ function health() {
       reconnect_count: state.reconnects,
       last_reconciliation_at: new Date(state.reconciled).toISOString(),
       reconciliation_age_s: (now - state.reconciled) / 1000,
-      last_result: state.drifts.some((drift) => drift.state === "confirmed") ? "drift" : "clean",
+      last_result: state.drifts.some((drift) => drift.state === "confirmed") ? "unsettled: NVDA" : "clean",
       reason: state.reason,
       since: iso(2600),
     },

@@ -199,13 +199,14 @@ function Reconciliation({ health }: { readonly health: HealthView | null }) {
   );
 }
 
+/** The result's first word; the sentence behind it is in the title, for it can be long. */
 function ResultWord({ result }: { readonly result: string }) {
-  const isClean = /^(clean|ok|equal|healed)/i.test(result);
-  const isBad = /fail|drift|differ/i.test(result);
+  const word = result.split(":", 1)[0] ?? "";
+  const isClean = word === "clean";
   return (
-    <span className={isClean ? "ok" : isBad ? "warn" : "quiet"}>
-      <span aria-hidden="true">{isClean ? "✓ " : isBad ? "≠ " : ""}</span>
-      {result || "no result"}
+    <span className={isClean ? "ok" : word === "" ? "quiet" : "warn"} title={result}>
+      <span aria-hidden="true">{isClean ? "✓ " : word === "" ? "" : "≠ "}</span>
+      {word || "no result"}
     </span>
   );
 }

@@ -16,7 +16,7 @@ import "./orders.css";
 /** How many fills the table draws; the order's own story has all of its fills. */
 const DRAWN = 200;
 
-/** The table of fills, newest knowledge first. */
+/** The table of fills, the newest match first; one that was learned late stands where it belongs. */
 export function FillsTable() {
   const executions = useChannel((state) => state.executions);
   const at = useChannel((state) => state.health?.at ?? state.snapshotAt);
