@@ -10,18 +10,21 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol, TypeVar
 
 from trueup.core.commands import Command
-from trueup.core.events import Event, FrameQuarantined, OrderReported
+from trueup.core.events import Event, FrameQuarantined, OrderReported, SignalGenerated
 from trueup.core.model import (
     BrokerOrderId,
     ClientOrderId,
     FeedName,
     NewOrder,
     OrderChange,
+    OrderId,
     OrderReport,
     Quote,
+    Side,
     Snapshot,
     SnapshotScope,
     Symbol,
@@ -185,3 +188,36 @@ class QuoteFeed(Feed[Quote], Protocol):
 
     def symbols(self) -> tuple[Symbol, ...]:
         """What is subscribed to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOrder:
+    """One working order as a strategy sees it."""
+
+    order_id: OrderId
+    symbol: Symbol
+    side: Side
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyView:
+    """All that a strategy may know: prices, what it holds, what works, and whether entries are gated.
+
+    Positions are signed shares; `open_orders` are the ones that this strategy sent.
+    """
+
+    at: datetime
+    quotes: Mapping[Symbol, Quote]
+    positions: Mapping[Symbol, Decimal]
+    open_orders: tuple[OpenOrder, ...]
+    entries_gated: bool
+
+
+class Strategy(Protocol):
+    """A pure function from views to wishes, with its own memory as plain data."""
+
+    name: str
+
+    def decide(self, view: StrategyView) -> Sequence[Command | SignalGenerated]:
+        """What to want now; called at a fixed pace. No clock, no dice, no sockets."""

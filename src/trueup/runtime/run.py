@@ -1,0 +1,218 @@
+"""Starts all in order, keeps it running, stops all in reverse. Starting and recovering are one path.
+
+    fold the journal → note the start (what had no answer is in doubt) → outbox, feeds, reconciler, strategies, gateway
+
+Not for knowing any adapter: everything comes in `Parts`. Invariant: nothing is sent before the start has been
+journaled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from trueup.core.belief import Belief
+from trueup.core.effects import Effect, RecycleFeed, TakeSnapshot
+from trueup.core.events import RuntimeStarted
+from trueup.core.model import FeedName
+from trueup.errors import JournalUnusable
+from trueup.ports import Broker, Clock, EventBus, Feed, FeedItem, Journal, QuoteFeed, Strategy
+from trueup.runtime.backoff import Jitter
+from trueup.runtime.feeds import BrokerEvents, MarketData
+from trueup.runtime.fold import Progress, fold
+from trueup.runtime.health import Health
+from trueup.runtime.memory import settle_collector
+from trueup.runtime.outbox import Outbox
+from trueup.runtime.publisher import Publisher
+from trueup.runtime.quotes import Quotes
+from trueup.runtime.reconciler import Intervals, Reconciler
+from trueup.runtime.sequencer import CHECKPOINT_EVERY, Gate, Sequencer
+from trueup.runtime.strategy_host import PACE_S, StrategyHost
+from trueup.runtime.supervisor import Child, Restart, Supervisor
+
+log = logging.getLogger(__name__)
+
+LAST_CANCELS_S = 5.0
+"""Seconds that cancels get when the journal has failed and the process is about to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the gateway may reach."""
+
+    sequencer: Sequencer
+    bus: EventBus
+    quotes: Quotes
+    health: Health
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that is plugged together; seconds where a number has no unit in its name."""
+
+    broker: Broker
+    broker_feed: Feed[FeedItem]
+    quote_feed: QuoteFeed | None
+    journal: Journal
+    bus: EventBus
+    clock: Clock
+    jitter: Jitter
+    version: str
+    strategies: tuple[Strategy, ...] = ()
+    gateway: Callable[[House], Awaitable[None]] | None = None
+    intervals: Intervals = field(default_factory=Intervals)
+    backoff_cap_s: float = 30.0
+    strategy_pace_s: float = PACE_S
+    checkpoint_every: int = CHECKPOINT_EVERY
+    clock_skew_s: Callable[[], float | None] | None = None
+    gauges: dict[str, Callable[[], int]] = field(default_factory=dict)
+    counters: dict[str, Callable[[], int]] = field(default_factory=dict)
+    tune_collector: bool = False
+
+
+async def run(parts: Parts, *, ready: Callable[[House], None] | None = None, progress: Progress | None = None) -> None:
+    """Run one account until cancelled. Raises what is `Fatal`; the journal is left closed and checkpointed."""
+    belief: Belief = fold(parts.journal, progress=progress)
+    if parts.tune_collector:
+        settle_collector()
+    gate = Gate(belief.halt_generation)
+    sequencer = Sequencer(
+        belief=belief,
+        journal=parts.journal,
+        bus=parts.bus,
+        clock=parts.clock,
+        gate=gate,
+        checkpoint_every=parts.checkpoint_every,
+    )
+    quotes = Quotes(parts.clock)
+    health = Health(
+        sequencer=sequencer, quotes=quotes, clock=parts.clock, broker=parts.broker.name, version=parts.version
+    )
+    outbox = Outbox(broker=parts.broker, sequencer=sequencer, gate=gate, clock=parts.clock, jitter=parts.jitter)
+    reconciler = Reconciler(
+        broker=parts.broker,
+        sequencer=sequencer,
+        clock=parts.clock,
+        jitter=parts.jitter,
+        intervals=parts.intervals,
+    )
+    broker_events = BrokerEvents(
+        feed=parts.broker_feed,
+        broker=parts.broker,
+        sequencer=sequencer,
+        clock=parts.clock,
+        jitter=parts.jitter,
+        backoff_cap_s=parts.backoff_cap_s,
+    )
+    market_data = (
+        MarketData(
+            feed=parts.quote_feed,
+            put=quotes.put,
+            sequencer=sequencer,
+            clock=parts.clock,
+            jitter=parts.jitter,
+            backoff_cap_s=parts.backoff_cap_s,
+        )
+        if parts.quote_feed is not None
+        else None
+    )
+    publisher = Publisher(sequencer=sequencer, bus=parts.bus, quotes=quotes, health=health, clock=parts.clock)
+    house = House(sequencer=sequencer, bus=parts.bus, quotes=quotes, health=health, clock=parts.clock)
+    supervisor = Supervisor(clock=parts.clock, jitter=parts.jitter)
+
+    def dispatch(effect: Effect) -> None:
+        match effect:
+            case TakeSnapshot():
+                reconciler.request(effect.scope, effect.reason)
+            case RecycleFeed():
+                if effect.feed is FeedName.BROKER_EVENTS:
+                    broker_events.recycle(effect.reason)
+                elif market_data is not None:
+                    market_data.recycle(effect.reason)
+            case _:
+                outbox.take(effect)
+
+    sequencer.dispatch = dispatch
+    sequencer.on_folded = publisher.changed
+    health.gauges.update(
+        {
+            "outbox": lambda: outbox.depth,
+            "held_back": lambda: broker_events.depth,
+            "snapshots": lambda: reconciler.depth,
+            **parts.gauges,
+        }
+    )
+    health.counters.update({"restarts": lambda: supervisor.restarts, **parts.counters})
+    if parts.clock_skew_s is not None:
+        health.clock_skew_s = parts.clock_skew_s
+
+    def strategy_stopped(name: str) -> Callable[[str], None]:
+        def note(reason: str) -> None:
+            health.notes[f"strategy {name}"] = f"strategy {name} has stopped: {reason}"
+
+        return note
+
+    children = [
+        Child(name="outbox", start=outbox.run),
+        Child(name="broker events", start=broker_events.run),
+        Child(name="reconciler", start=reconciler.run),
+        Child(name="publisher", start=publisher.run),
+    ]
+    if market_data is not None:
+        children.append(Child(name="market data", start=market_data.run))
+    for strategy in parts.strategies:
+        host = StrategyHost(
+            strategy=strategy,
+            sequencer=sequencer,
+            quotes=quotes,
+            clock=parts.clock,
+            pace_s=parts.strategy_pace_s,
+        )
+        children.append(
+            Child(
+                name=f"strategy {strategy.name}",
+                start=host.run,
+                restart=Restart.TEMPORARY,
+                on_failure=strategy_stopped(strategy.name),
+            )
+        )
+    gateway = parts.gateway
+    if gateway is not None:
+        children.append(Child(name="gateway", start=lambda: gateway(house)))
+    log.info("started epoch=%s offset=%d broker=%s", belief.epoch, belief.offset, parts.broker.name)
+    try:
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(sequencer.run(), name="sequencer")
+            await sequencer.submit(
+                RuntimeStarted(at=parts.clock.now(), version=parts.version, broker=parts.broker.name)
+            )
+            if ready is not None:
+                ready(house)
+            await supervisor.run(children)
+            writing.cancel()
+    except* JournalUnusable as failed:
+        await outbox.drain_cancels(LAST_CANCELS_S)
+        raise _first(failed) from None
+    finally:
+        await _close(parts, sequencer)
+
+
+def _first(group: BaseExceptionGroup[JournalUnusable]) -> JournalUnusable:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def _close(parts: Parts, sequencer: Sequencer) -> None:
+    """In reverse: nobody asks any more, then the broker, the bus, and the journal last."""
+    try:
+        await parts.broker.close()
+        await parts.bus.close()
+    finally:
+        try:
+            sequencer.close()
+        finally:
+            parts.journal.close()
+    log.info("stopped epoch=%s offset=%d", sequencer.belief.epoch, sequencer.belief.offset)
