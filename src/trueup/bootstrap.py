@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -23,13 +24,29 @@ from urllib.parse import urlsplit
 
 import trueup
 from trueup.brokers.alpaca.endpoints import LIVE, PAPER, Endpoints, endpoints
-from trueup.errors import BadCredentials, BadInput, JournalUnusable, RequestRefused, TrueupError
+from trueup.errors import (
+    BadCredentials,
+    BadInput,
+    BrokerUnavailable,
+    JournalUnusable,
+    RateLimited,
+    RequestRefused,
+    TrueupError,
+)
 from trueup.settings import Settings
 
 if TYPE_CHECKING:
     from trueup.brokers.alpaca.client import AlpacaBroker
+    from trueup.brokers.alpaca.stock_data_stream import StockDataStream
+    from trueup.brokers.alpaca.trading_stream import TradingStream
+    from trueup.brokers.alpaca.websocket import StreamOptions
     from trueup.core.model import BrokerOrderId, ClientOrderId, NewOrder, OrderChange, OrderReport, Snapshot
-    from trueup.ports import Clock, SnapshotRequest
+    from trueup.ports import Clock, SnapshotRequest, Strategy
+
+log = logging.getLogger(__name__)
+
+CLOCK_SKEW_ALLOWED_S = 5.0
+"""Seconds by which this machine's clock and the broker's may differ before `trueup doctor` says so; as health does."""
 
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -74,6 +91,10 @@ def check(settings: Settings) -> None:
         raise BadInput(
             f"live is for Alpaca's live address, and alpaca_url is {settings.alpaca_url}; leave one of them out",
             field="live",
+        )
+    if settings.strategy != "none" and not settings.symbols:
+        raise BadInput(
+            f"strategy {settings.strategy} needs symbols; give them with --symbols AAPL,MSFT", field="symbols"
         )
     check_keys(settings)
     check_host(settings)
@@ -291,6 +312,149 @@ class _OneAccount:
     async def _recognised(self) -> None:
         if not self._known:
             await self.recognise()
+
+
+# --- the whole house ---
+
+
+async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
+    """Run one account until cancelled; `ready` is told once the dashboard can be opened. Raises what is fatal.
+
+    An account whose journal is new must be reachable at the start, because a wrong address looks just like a broker
+    that is down. Later starts go on without it, show the gap, and recognise the account before anything else.
+    """
+    from trueup.api.deps import GatewayOptions
+    from trueup.api.serve import serve_gateway
+    from trueup.bus import codec
+    from trueup.bus.memory import MemoryBus
+    from trueup.journal.sqlite import FILE_NAME, SqliteJournal
+    from trueup.runtime.clock import SystemClock, jitter
+    from trueup.runtime.reconciler import Intervals
+    from trueup.runtime.run import House, Parts
+    from trueup.runtime.run import run as run_house
+
+    check(settings)
+    folder = state_folder(settings)
+    clock = SystemClock()
+    alpaca = _alpaca(settings, clock)
+    try:
+        journal = SqliteJournal(folder / FILE_NAME)
+        try:
+            broker = _OneAccount(alpaca, journal.bind_account)
+            account = await _recognise(broker, journal.account)
+        except BaseException:
+            journal.close()
+            raise
+    except BaseException:
+        await alpaca.close()
+        raise
+    told = False
+
+    async def gateway(house: House) -> None:
+        def listening(port: int) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                ready(Running(url=f"http://{_shown_host(settings.host)}:{port}", account=account, state=folder))
+
+        options = GatewayOptions(
+            codec=codec,
+            host=settings.host,
+            port=settings.port,
+            token=settings.token,
+            allowed_hosts=settings.allowed_hosts,
+        )
+        await serve_gateway(house, options, ready=listening)
+
+    parts = Parts(
+        broker=broker,
+        broker_feed=_trading_stream(settings, clock),
+        quote_feed=_stock_data_stream(settings, clock),
+        journal=journal,
+        # Offsets on the bus begin anew with each process; the entry that its start will be makes the name unique.
+        bus=MemoryBus(f"{journal.epoch}-{journal.last_offset() + 1}"),
+        clock=clock,
+        jitter=jitter,
+        version=trueup.__version__,
+        strategies=_strategies(settings),
+        gateway=gateway,
+        intervals=Intervals(
+            orders_s=settings.orders_poll_s,
+            orders_doubtful_s=settings.orders_poll_gap_s,
+            positions_s=settings.positions_poll_s,
+            full_s=settings.reconcile_s,
+        ),
+        backoff_cap_s=settings.backoff_max_s,
+        clock_skew_s=lambda: alpaca.clock_skew_s,
+        counters={"oddities": lambda: sum(alpaca.oddities.values())},
+        tune_collector=True,
+    )
+    await run_house(parts)
+
+
+async def _recognise(broker: _OneAccount, bound: str | None) -> str:
+    try:
+        return await broker.recognise()
+    except (BrokerUnavailable, RateLimited) as error:
+        if bound is None:
+            raise
+        log.warning("broker not reachable at the start account=%s reason=%s", bound, error)
+        return bound
+
+
+def _shown_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _stream_options(settings: Settings) -> StreamOptions:
+    from trueup.brokers.alpaca.websocket import StreamOptions
+
+    return StreamOptions(
+        connect_s=settings.connect_timeout_s,
+        reply_s=settings.request_timeout_s,
+        ping_s=settings.ping_s,
+        pong_s=settings.ping_timeout_s,
+        refused_pause_s=settings.refused_pause_s,
+    )
+
+
+def _trading_stream(settings: Settings, clock: Clock) -> TradingStream:
+    from trueup.brokers.alpaca.trading_stream import TradingStream
+
+    return TradingStream(
+        key=settings.alpaca_key,
+        secret=settings.alpaca_secret,
+        url=_endpoints(settings).trading_stream,
+        clock=clock,
+        options=_stream_options(settings),
+    )
+
+
+def _stock_data_stream(settings: Settings, clock: Clock) -> StockDataStream | None:
+    from trueup.brokers.alpaca.stock_data_stream import StockDataStream
+    from trueup.core.model import Symbol
+
+    if not settings.symbols:
+        return None
+    return StockDataStream(
+        key=settings.alpaca_key,
+        secret=settings.alpaca_secret,
+        url=_endpoints(settings).stock_data_stream,
+        symbols=tuple(Symbol(symbol) for symbol in settings.symbols),
+        clock=clock,
+        options=_stream_options(settings),
+    )
+
+
+def _strategies(settings: Settings) -> tuple[Strategy, ...]:
+    from trueup.core.model import Symbol
+    from trueup.strategies.sma_cross import SmaCross
+
+    match settings.strategy:
+        case "sma_cross":
+            return (SmaCross(tuple(Symbol(symbol) for symbol in settings.symbols)),)
+        case _:
+            return ()
 
 
 # --- a kill without a running process ---

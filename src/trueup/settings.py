@@ -259,16 +259,10 @@ class Settings:
         why="A whole reconciliation is made this often, besides the one at every connect and reconnect.",
         parse=_seconds(1, 86400),
     )
-    backoff_base_s: float = _setting(
-        0.5,
-        unit="seconds",
-        why="Upper bound of the first pause before a stream is opened again; it doubles with every failure.",
-        parse=_seconds(0.01, 60),
-    )
     backoff_max_s: float = _setting(
         30.0,
         unit="seconds",
-        why="Upper bound of every pause; the longest that a healed stream can stay unnoticed.",
+        why="Upper bound of the pause before a stream is opened again; pauses begin at half a second and double.",
         parse=_seconds(0.1, 3600),
     )
     connect_timeout_s: float = _setting(
@@ -307,12 +301,6 @@ class Settings:
         unit="requests",
         why="The broker's budget. Cancels keep a reserve of it that nothing else can use.",
         parse=_whole(10, 100_000),
-    )
-    clock_skew_max_s: float = _setting(
-        5.0,
-        unit="seconds",
-        why="A larger difference between our clock and the broker's is warned about: shown ages would be wrong.",
-        parse=_seconds(0.1, 86400),
     )
     log_level: str = _setting(
         "info",

@@ -128,7 +128,7 @@ def _broker(settings: Settings) -> list[Finding]:
     skew = identity.clock_skew_s
     if skew is None:
         findings.append(Finding(check="clock", status="warn", found="the broker does not tell its time"))
-    elif abs(skew) > settings.clock_skew_max_s:
+    elif abs(skew) > bootstrap.CLOCK_SKEW_ALLOWED_S:
         do = "set this machine's clock, for example with a time service"
         findings.append(
             Finding(check="clock", status="warn", found=f"differs from the broker's by {skew:.1f} s", do=do)
