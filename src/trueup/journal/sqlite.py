@@ -53,7 +53,7 @@ def _crc(offset: int, body: bytes) -> int:
 
 
 class SqliteJournal:
-    """The journal that lives in the folder `path`, which is made when it is not there.
+    """The journal in the folder `path`, which is made when it is not there, or in the very file that `path` names.
 
     One process writes, from one thread at a time; reading takes a connection of its own and may go on beside it.
     `durable=False` leaves the flushing to the operating system: for benches and throw-away runs. `read_only=True` looks
@@ -61,7 +61,7 @@ class SqliteJournal:
     """
 
     def __init__(self, path: Path, *, durable: bool = True, read_only: bool = False, epoch: str | None = None) -> None:
-        self.path = path / FILE_NAME
+        self.path = path if path.name == FILE_NAME else path / FILE_NAME
         self._read_only = read_only
         self._broken: str | None = None
         self._guard = threading.Lock()

@@ -1,0 +1,119 @@
+"""What routes may reach, and how they answer: the house behind the gateway, the options, exact JSON.
+
+Not for deciding anything. Invariant: a route reads belief and submits inputs; it never changes belief itself, and every
+number leaves as exactly the digits that belief holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request, Response
+
+from trueup.core.belief import Belief
+from trueup.core.model import Quote, Symbol
+from trueup.core.projection import RuntimeNumbers
+from trueup.core.transition import Outcome
+from trueup.ports import Clock, Envelope, EventBus, Input
+
+STATIC = Path(__file__).parent / "static"
+"""Where the built dashboard lies."""
+
+
+class Sequencer(Protocol):
+    """The single writer, as far as the gateway needs it."""
+
+    @property
+    def belief(self) -> Belief:
+        """All we hold true; to be read only."""
+
+    async def submit(self, item: Input, /) -> Outcome:
+        """Returns when journaled and stepped; raises `Busy` when its queue is full."""
+
+
+class Quotes(Protocol):
+    """The newest quotes."""
+
+    def latest(self) -> Mapping[Symbol, Quote]:
+        """The newest quote of each symbol."""
+
+
+class Health(Protocol):
+    """The runtime's own numbers."""
+
+    def numbers(self) -> RuntimeNumbers:
+        """Queue depths, counters and market-data age as they are now."""
+
+
+class House(Protocol):
+    """What the gateway may reach."""
+
+    @property
+    def sequencer(self) -> Sequencer: ...
+    @property
+    def bus(self) -> EventBus: ...
+    @property
+    def quotes(self) -> Quotes: ...
+    @property
+    def health(self) -> Health: ...
+    @property
+    def clock(self) -> Clock: ...
+
+
+class Codec(Protocol):
+    """How views become bytes; the bus's own codec, handed in so that HTTP and stream can't differ."""
+
+    def encode(self, value: object) -> bytes:
+        """Any view, or lists of them, as JSON with exact numbers."""
+
+    def wire(self, envelope: Envelope, cursors: Mapping[str, int] | None = None) -> bytes:
+        """An envelope as a client gets it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayOptions:
+    """How the gateway is reached. Beyond this machine it needs a `token`; `allowed_hosts` are names besides localhost.
+
+    `backlog` bounds the messages that may wait for one slow dashboard. Port 0 takes any free one.
+    """
+
+    codec: Codec
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    backlog: int = 1024
+    static: Path = STATIC
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The house and the options, as each route gets them."""
+
+    house: House
+    options: GatewayOptions
+
+    @property
+    def belief(self) -> Belief:
+        """All we hold true."""
+        return self.house.sequencer.belief
+
+    def answer(self, view: object, *, status: int = 200) -> Response:
+        """A view, or a list of views, as an HTTP answer."""
+        return Response(
+            self.options.codec.encode(view),
+            status_code=status,
+            media_type="application/json",
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+GatewayDep = Annotated[Gateway, Depends(_gateway)]

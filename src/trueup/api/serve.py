@@ -1,0 +1,135 @@
+"""Listens: the app under uvicorn, inside the loop and the lifetime of the runtime.
+
+Not for routes, and not for signals: the runtime decides when to stop, and cancelling is how it says so.
+Invariant: when `serve_gateway` ends, nothing of it is left, and connected dashboards were told to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import Callable, Generator
+
+import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from trueup.api.app import build_app
+from trueup.api.auth import check_reach
+from trueup.api.deps import GatewayOptions, House
+from trueup.api.routes.websocket import ConnectionManager
+from trueup.errors import BadInput
+
+log = logging.getLogger(__name__)
+
+SEND_BUFFER_BYTES = 256 * 1024
+"""What the kernel may hold for one client; left to itself it takes megabytes, and a dead client looks well for long."""
+
+MESSAGE_BYTES_MAX = 64 * 1024
+"""The largest message that a dashboard may send; ours to it are not limited."""
+
+STOP_PATIENCE_S = 3
+"""How long requests under way may take to end when the gateway stops, in seconds."""
+
+LINGER_S = 5.0
+"""How long bytes for a client that has been let go may wait for it, in seconds."""
+
+
+class _Connection(WebSocketsSansIOProtocol):
+    """A websocket that is let go for good: what a stuck client never reads does not stay in memory."""
+
+    def keepalive_timeout(self) -> None:
+        """Drop a client that answers no ping."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    async def run_asgi(self) -> None:
+        """Serve the connection, then give what is left to send a last stretch of time."""
+        try:
+            await super().run_asgi()
+        finally:
+            self.loop.call_later(LINGER_S, self._abort_if_open)
+
+    def _abort_if_open(self) -> None:
+        if self in self.connections:
+            self.transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to whoever owns the process, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._listening()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; raises `BadInput` with one line that says what to change."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            message = f"port {port} on {host} is taken; stop what uses it, or give another with --port"
+            raise BadInput(message, field="port") from None
+        field = "port" if error.errno == errno.EACCES else "host"
+        raise BadInput(
+            f"can't listen on {host} port {port} ({error.strerror}); give another {field}", field=field
+        ) from None
+    return listener
+
+
+async def serve_gateway(house: House, options: GatewayOptions, *, ready: Callable[[int], None] | None = None) -> None:
+    """Serve until cancelled; `ready` gets the port once it listens. Raises `BadInput` for an address it can't have."""
+    check_reach(options)
+    listener = listen(options.host, options.port)
+    port: int = listener.getsockname()[1]
+    app = build_app(house, options)
+    manager: ConnectionManager = app.state.manager
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        ws=_Connection,
+        ws_max_size=MESSAGE_BYTES_MAX,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=STOP_PATIENCE_S,
+    )
+
+    def listening() -> None:
+        log.info("listening host=%s port=%d", options.host, port)
+        if ready is not None:
+            ready(port)
+
+    server = _Server(config, listening)
+    try:
+        async with asyncio.TaskGroup() as group:
+            pump = group.create_task(manager.pump())
+            serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+            try:
+                await asyncio.shield(serving)
+            finally:
+                # Cancelled, or the pump died: let uvicorn tell its clients (close code 1012) and end by itself.
+                server.should_exit = True
+                await serving
+                pump.cancel()
+    finally:
+        listener.close()
