@@ -227,11 +227,22 @@ class Belief:
         return book
 
     def settled_book(self, symbol: Symbol) -> PositionBook:
-        """The book with average price and profit folded, whatever arrived out of order."""
+        """The book with average price and profit folded, whatever arrived out of order. Looking changes nothing.
+
+        A look must not leave a trace in belief: a replay, where nobody looks, has to end at the same bytes.
+        """
         book = self.book(symbol)
-        if book.dirty:
-            book.refold(self._lots(symbol))
-        return book
+        if not book.dirty:
+            return book
+        if book.settled is None:
+            book.settled = book.refolded(self._lots(symbol))
+        return book.settled
+
+    def settle(self) -> None:
+        """Fold every book that is out of order, for good; done at each full reconciliation."""
+        for symbol, book in self.books.items():
+            if book.dirty:
+                book.refold(self._lots(symbol))
 
     def _lots(self, symbol: Symbol) -> Iterator[Lot]:
         for leg in self.legs_by_symbol.get(symbol, ()):
@@ -289,3 +300,8 @@ def _lots_of(leg: Leg) -> Iterator[Lot]:
             if not quantity:
                 continue
         yield Lot(execution.at, name, factor * quantity, execution.price)
+    if skip:  # a bust took shares that the opening balance holds
+        busted = [held.execution for held in leg.executions.values() if held.busted]
+        when = leg.floor or leg.residual_at or leg.version or max(match.at for match in busted)
+        price = busted[-1].price if busted else leg.residual_price
+        yield Lot(when, f"-{leg.broker_order_id}", -factor * skip, price)

@@ -219,10 +219,23 @@ class Order:
                 continue
             if leg.status not in (OrderStatus.REPLACED, OrderStatus.REJECTED, OrderStatus.DENIED):
                 return leg
-        for leg in reversed(legs):
-            if leg.status is not OrderStatus.REPLACED:
+        for leg in reversed(legs):  # a request that came to nothing speaks for nothing
+            asked_in_vain = leg.broker_order_id is None and leg.replaces is not None
+            handed_over = leg.status is OrderStatus.REPLACED and self._knows(leg.replaced_by)
+            if not asked_in_vain and not handed_over:
                 return leg
         return legs[-1]
+
+    def _knows(self, broker_order_id: BrokerOrderId | None) -> bool:
+        return broker_order_id is not None and any(leg.broker_order_id == broker_order_id for leg in self.legs)
+
+    def settle_request(self, kind: RequestKind) -> None:
+        """The outcome of a request of this kind is known: it is neither under way nor in doubt any more."""
+        if self.in_flight is kind:
+            self.in_flight = None
+        if self.in_doubt is kind:
+            self.in_doubt = self.doubt_since = self.last_missed_at = None
+            self.lookups_missed = 0
 
     @property
     def status(self) -> OrderStatus:
@@ -349,7 +362,7 @@ def join_report(
         lowered = True
     else:
         # a full reconciliation has read the order twice; it may lower what nothing newer contradicts
-        lowered = source is Source.RECONCILE and (newer or version == known)
+        lowered = source is Source.RECONCILE and report.version is not None and (newer or version == known)
     _join_filled(leg, report.filled_quantity, version, newer, lowered, join)
     if version is not None and exec_type in (ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT):
         leg.floor = version if leg.floor is None else max(leg.floor, version)
@@ -439,6 +452,8 @@ def _annul(leg: Leg, refers_to: ExecutionId | None, correction: Execution | None
         join.duplicate = True
         return
     leg.annulled[refers_to] = correction
+    if correction is not None and correction.execution_id != refers_to:
+        leg.aliases[correction.execution_id] = refers_to  # lists and later busts name it so
     held = leg.executions.get(refers_to)
     if held is None or held.busted:
         return

@@ -13,7 +13,7 @@ running one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -54,6 +54,8 @@ class PositionBook:
     base: tuple[Decimal, Decimal, Decimal] = (ZERO, ZERO, ZERO)
     """Quantity, cost and realised profit of the lots that were absorbed; every fold begins here."""
     dirty: bool = False
+    settled: PositionBook | None = field(default=None, compare=False, repr=False)
+    """What a look at a dirty book has folded; thrown away by the next change, and no part of belief."""
     adjustments: list[Adjustment] = field(default_factory=list)
     broker_quantity: Decimal | None = None
     broker_average_price: Decimal | None = None
@@ -70,11 +72,22 @@ class PositionBook:
     def apply(self, quantity: Decimal, price: Decimal, at: datetime) -> None:
         """Book a signed quantity; in time order at once, out of order by marking the book for a new fold."""
         if self.dirty or (self.last_at is not None and at < self.last_at):
-            self.quantity += quantity
-            self.dirty = True
+            self.restate(quantity)
             return
         self.last_at = at
         self._fold(quantity, price)
+
+    def restate(self, quantity: Decimal) -> None:
+        """Change the quantity now, and the average and profit when the book is folded anew."""
+        self.quantity += quantity
+        self.dirty = True
+        self.settled = None
+
+    def refolded(self, lots: Iterable[Lot]) -> PositionBook:
+        """A copy of this book, folded anew."""
+        copy = replace(self, settled=None)
+        copy.refold(lots)
+        return copy
 
     def refold(self, lots: Iterable[Lot]) -> None:
         """Fold all lots and adjustments anew, in the broker's order of time."""
@@ -85,6 +98,7 @@ class PositionBook:
             self._fold(lot.quantity, lot.price)
         self.last_at = every[-1].at if every else None
         self.dirty = False
+        self.settled = None
 
     def absorb(self, lots: Iterable[Lot]) -> None:
         """Fold lots of finished orders into the base, as if they came before all others; the present stays as it is."""

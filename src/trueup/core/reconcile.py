@@ -61,6 +61,8 @@ class Finding:
 def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> None:
     """Merge a snapshot, compare what has no version, confirm or drop suspicions, and prove what equals."""
     snapshot = event.snapshot
+    if _another_account(belief, changes, snapshot):
+        return
     finding = Finding()
     for report in snapshot.orders:
         _merge_row(belief, changes, report, event.source, snapshot, finding)
@@ -82,6 +84,18 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
     if snapshot.account is not None:
         _take_account(belief, changes, snapshot.account, snapshot, finding)
     _conclude(belief, event, finding)
+
+
+def _another_account(belief: Belief, changes: Changes, snapshot: Snapshot) -> bool:
+    """A snapshot of another account is no statement about this one: nothing of it is believed, and trading stops."""
+    told, known = snapshot.account, belief.account_report
+    if told is None or known is None or told.account_id == known.account_id:
+        return False
+    reason = f"the broker answers for account {told.account_id}, the books are those of {known.account_id}"
+    belief.gate.demand("another_account", TradingState.HALTED, reason)
+    belief.truth.last_result = f"failed: {reason}"
+    changes.alert("another_account", "critical", reason)
+    return True
 
 
 def _merge_row(
@@ -289,6 +303,7 @@ def _conclude(belief: Belief, event: SnapshotTaken, finding: Finding) -> None:
     snapshot, truth = event.snapshot, belief.truth
     live = truth.feeds[FeedName.BROKER_EVENTS].status is FeedStatus.UP
     if snapshot.scope is SnapshotScope.FULL:
+        belief.settle()
         truth.last_reconciliation_at = event.at
         truth.last_result = "clean" if not finding.unsettled else "unsettled: " + "; ".join(finding.unsettled[:3])
         if not finding.unsettled:

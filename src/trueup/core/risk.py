@@ -73,7 +73,7 @@ def exposure(order: Order) -> Decimal:
 def _bad_terms(command: SubmitOrder) -> Denied | None:
     if not command.symbol or command.symbol != command.symbol.strip().upper():
         return Denied(code="invalid_symbol", field="symbol", reason="symbol must be upper-case letters, such as AAPL")
-    if command.quantity <= 0 or not command.quantity.is_finite():
+    if not command.quantity.is_finite() or command.quantity <= 0:
         return Denied(code="invalid_quantity", field="quantity", reason="quantity must be greater than 0")
     wants_limit = command.order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
     wants_stop = command.order_type in (OrderType.STOP, OrderType.STOP_LIMIT)
@@ -85,7 +85,7 @@ def _bad_terms(command: SubmitOrder) -> Denied | None:
             return Denied(code=f"missing_{name}", field=name, reason=f"a {command.order_type} order needs a {name}")
         if not wanted and price is not None:
             return Denied(code=f"unexpected_{name}", field=name, reason=f"a {command.order_type} order takes no {name}")
-        if price is not None and (price <= 0 or not price.is_finite()):
+        if price is not None and (not price.is_finite() or price <= 0):
             return Denied(code=f"invalid_{name}", field=name, reason=f"{name} must be greater than 0")
     if command.order_type in (OrderType.OTHER, OrderType.TRAILING_STOP):
         return Denied(
@@ -104,17 +104,22 @@ def _gated(belief: Belief, command: SubmitOrder, reduces: bool) -> Denied | None
     if state is not TradingState.ACTIVE:
         why = "; ".join(belief.gate.reasons())
         return Denied(code="entries_gated", field="", reason=f"only orders that reduce a position may leave now: {why}")
-    if f"position:{command.symbol}" in belief.drifts:
+    return symbol_in_doubt(belief, command.symbol)
+
+
+def symbol_in_doubt(belief: Belief, symbol: Symbol) -> Denied | None:
+    """Why nothing that could increase the position in one symbol may leave; None when its position is sure."""
+    if f"position:{symbol}" in belief.drifts:
         return Denied(
             code="symbol_in_doubt",
             field="symbol",
-            reason=f"the position in {command.symbol} differs from the broker's; only reducing orders may leave",
+            reason=f"the position in {symbol} differs from the broker's; only reducing orders may leave",
         )
-    for order in belief.open_in(command.symbol):
+    for order in belief.open_in(symbol):
         if order.in_doubt is not None:
             return Denied(
                 code="symbol_in_doubt",
                 field="symbol",
-                reason=f"order {order.order_id} in {command.symbol} has an unknown outcome; wait until it is resolved",
+                reason=f"order {order.order_id} in {symbol} has an unknown outcome; wait until it is resolved",
             )
     return None

@@ -50,7 +50,7 @@ from trueup.core.model import (
 )
 from trueup.core.orders import TERMINAL, Leg, Order
 from trueup.core.reconcile import apply_snapshot
-from trueup.core.risk import judge_order
+from trueup.core.risk import judge_order, symbol_in_doubt
 from trueup.core.transition import Changes, Outcome, gap_view, note_drift, request_cancel, tell, transit
 from trueup.core.truth import Gap
 from trueup.core.views import (
@@ -111,6 +111,9 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
                     TakeSnapshot(scope=SnapshotScope.FULL, reason=f"a frame could not be read: {item.reason}")
                 )
                 changes.alert("unreadable_frame", "warning", f"a broker event could not be read: {item.reason}")
+                # whatever it told was missed; nothing later is proven until a snapshot has told it too
+                _open_gap(belief, changes, f"a frame could not be read: {item.reason}", item.at)
+                _demand_truth(belief)
         case SignalGenerated():
             changes.views.append((Channel.SIGNAL_GENERATED, _signal_view(item)))
         case RuntimeStarted():
@@ -163,17 +166,16 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
         belief.count("answers_to_unknown_requests")
         return
     order = belief.orders[leg.order_id]
-    unproven = order.in_flight is event.kind or order.in_doubt is event.kind
     match event.outcome:
         case RequestOutcome.ACCEPTED:
-            if unproven:
-                order.in_flight = order.in_doubt = None
+            order.settle_request(event.kind)
             if event.report is None:
                 tell(order, changes, f"{event.kind.value}_accepted", Source.REPLY, None)
         case RequestOutcome.REFUSED | RequestOutcome.NOT_SENT:
             _on_refused(belief, changes, event, order, leg)
         case RequestOutcome.UNKNOWN:
-            if not unproven and not leg.presumed and event.kind is RequestKind.SUBMIT:
+            settled = order.is_terminal if event.kind is RequestKind.CANCEL else not leg.presumed
+            if settled:
                 tell(order, changes, "reply_lost", Source.REPLY, None, "the broker has spoken already")
             else:
                 _doubt(belief, changes, order, leg, event.kind, event.message)
@@ -184,11 +186,11 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
 
 
 def _on_refused(belief: Belief, changes: Changes, event: RequestAnswered, order: Order, leg: Leg) -> None:
-    order.in_flight = order.in_doubt = None
+    order.settle_request(event.kind)
     sent = event.outcome is RequestOutcome.REFUSED
     words = f"{event.message} ({event.code})" if event.code else event.message
     if event.kind is RequestKind.CANCEL:
-        order.cancel_wanted = False
+        order.cancel_wanted = order.cancel_wanted and belief.gate.kill.killed and not order.is_terminal
         live = order.leg.broker_order_id
         if live is not None:
             changes.effects.append(FindOrder(broker_order_id=live))
@@ -209,11 +211,13 @@ def _on_refused(belief: Belief, changes: Changes, event: RequestAnswered, order:
 
 def _doubt(belief: Belief, changes: Changes, order: Order, leg: Leg, kind: RequestKind, message: str) -> None:
     """The outcome of a request is unknown: say so, and ask the broker until it has spoken."""
-    order.in_flight = None
-    order.in_doubt = kind
-    order.doubt_since = changes.at
-    order.lookups_missed = 0
-    order.last_missed_at = None
+    if kind is not RequestKind.CANCEL or (order.in_flight is None and order.in_doubt is None):
+        # a cancel is safe to ask for again; it must not hide that another request is under way
+        order.in_flight = None
+        order.in_doubt = kind
+        order.doubt_since = changes.at
+        order.lookups_missed = 0
+        order.last_missed_at = None
     order.updated_at = changes.at
     changes.orders[order.order_id] = order
     tell(order, changes, f"{kind.value}_in_doubt", Source.RUNTIME, None, message)
@@ -241,7 +245,7 @@ def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) 
             return
         order = belief.orders[leg.order_id]
         if order.in_doubt is RequestKind.CANCEL:
-            order.in_doubt = None
+            order.settle_request(RequestKind.CANCEL)
             if leg.status not in TERMINAL and order.cancel_wanted:
                 request_cancel(changes, order)
         belief.index(order)
@@ -266,7 +270,9 @@ def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) 
     # presumed: should the broker ever speak of this order, its word overrules ours
     missing.status = OrderStatus.DENIED
     kind = order.in_doubt
-    order.in_doubt = order.in_flight = None
+    order.settle_request(kind)
+    if missing.replaces is not None:  # should it have worked under another name, the old order says so
+        changes.effects.append(FindOrder(broker_order_id=missing.replaces))
     order.updated_at, order.source = event.at, Source.LOOKUP
     if kind is RequestKind.SUBMIT:
         order.reason = f"never reached the broker: looked up {LOOKUPS_NEEDED} times by client order id"
@@ -388,6 +394,7 @@ def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted)
             order.doubt_since = event.at
             _look_up(changes, leg, event.at)
         if order.cancel_wanted:
+            order.cancel_wanted = False
             _want_cancel(belief, changes, order, "asked for before the process started")
     _demand_truth(belief)
 
@@ -403,12 +410,13 @@ def _on_clock_ticked(belief: Belief, changes: Changes) -> None:
 
 
 def _want_cancel(belief: Belief, changes: Changes, order: Order, why: str) -> None:
+    if not order.cancel_wanted:
+        belief.set_timer(changes.at + CANCEL_OVERDUE, "cancel", order.order_id)
     order.cancel_wanted = True
     order.updated_at, order.source = changes.at, Source.COMMAND
     changes.orders[order.order_id] = order
     tell(order, changes, "cancel_intent", Source.COMMAND, None, why)
     request_cancel(changes, order)
-    belief.set_timer(changes.at + CANCEL_OVERDUE, "cancel", order.order_id)
 
 
 def _cancel_overdue(belief: Belief, changes: Changes, order_id: OrderId) -> None:
@@ -433,7 +441,9 @@ def _expectation_failed(belief: Belief, changes: Changes, leg_id: BrokerOrderId)
     feed = belief.truth.feeds[FeedName.BROKER_EVENTS]
     if feed.status is not FeedStatus.UP:
         return
-    leg = belief.by_broker[leg_id]
+    leg = belief.by_broker.get(leg_id)
+    if leg is None:  # left to the journal since
+        return
     order = belief.orders[leg.order_id]
     reason = f"mute: {expected.source} found a fill of order {order.order_id} that the stream never told"
     feed.status = FeedStatus.SUSPECT
@@ -526,7 +536,6 @@ def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcom
     changes.orders[order_id] = order
     if isinstance(verdict, Denied):
         leg.status = OrderStatus.DENIED
-        leg.presumed = False
         order.reason = verdict.reason
         belief.count("orders_denied")
         tell(order, changes, "denied", Source.COMMAND, None, verdict.reason)
@@ -611,7 +620,7 @@ def _cannot_replace(belief: Belief, order: Order, leg: Leg, command: ReplaceOrde
         return _refusal("nothing_to_change", "quantity", "name a new quantity, limit_price or stop_price")
     for name in ("quantity", "limit_price", "stop_price"):
         value = getattr(command, name)
-        if value is not None and value <= 0:
+        if value is not None and (not value.is_finite() or value <= 0):
             return _refusal(f"invalid_{name}", name, f"{name} must be greater than 0")
     if command.quantity is not None and command.quantity <= leg.filled:
         return _refusal("invalid_quantity", "quantity", f"{leg.filled} are filled already; ask for more, or cancel")
@@ -620,6 +629,8 @@ def _cannot_replace(belief: Belief, order: Order, leg: Leg, command: ReplaceOrde
         if not shrinks or belief.trading_state is TradingState.KILLED:
             why = "; ".join(belief.gate.reasons())
             return _refusal("entries_gated", "quantity", f"only a smaller quantity may be asked for now: {why}")
+    if command.quantity is not None and leg.quantity is not None and command.quantity > leg.quantity:
+        return symbol_in_doubt(belief, order.symbol)
     return None
 
 

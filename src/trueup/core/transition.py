@@ -160,11 +160,11 @@ def transit(
         refers_to=refers_to,
         missed=missed and counts,
     )
-    if late:
-        leg.opening = leg.filled
+    if late and leg.opening + join.delta >= 0:
+        _leave_to_the_opening(belief, leg, join)
     elif join.fills or join.delta or join.restated:
         book_join(belief, changes, order, leg, join, source, missed and counts)
-    _after_report(belief, changes, order, leg, join, exec_type, source)
+    order = _after_report(belief, changes, order, leg, join, exec_type, source)
     if join.changed:
         order.source = source
         order.updated_at = at
@@ -179,6 +179,13 @@ def transit(
     if join.status_changed or leg.status not in TERMINAL:
         belief.index(order)
     return leg
+
+
+def _leave_to_the_opening(belief: Belief, leg: Leg, join: Join) -> None:
+    """The opening balance holds what this report added; what a stream told before is in the book already."""
+    leg.opening += join.delta
+    if join.restated:
+        belief.book(leg.symbol).dirty = True
 
 
 def _says_nothing_new(retired: Retired, report: OrderReport, exec_type: ExecType, source: Source) -> bool:
@@ -196,8 +203,7 @@ def book_join(
     factor = sign(leg.side)
     book = belief.book(leg.symbol)
     if join.restated:
-        book.quantity += factor * join.delta
-        book.dirty = True
+        book.restate(factor * join.delta)
     else:
         for fill in join.fills:
             book.apply(fill.quantity if factor > 0 else -fill.quantity, fill.price, fill.at)
@@ -242,7 +248,7 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             _surprise(belief, changes, order, leg, surprise)
         if join.changed:
             if belief.baseline_at is None and order.origin == "external":
-                leg.opening = leg.filled
+                _leave_to_the_opening(belief, leg, join)
             else:
                 book_join(belief, changes, order, leg, join, source, missed)
             order.source = source
@@ -348,23 +354,24 @@ def _before_baseline(belief: Belief, report: OrderReport) -> bool:
 
 def _after_report(
     belief: Belief, changes: Changes, order: Order, leg: Leg, join: Join, exec_type: ExecType, source: Source
-) -> None:
+) -> Order:
+    """What follows from a report besides the join itself; returns the order that the leg belongs to afterwards."""
     order.confirmed_at = changes.at
     order.absent_since = None
     if order.in_doubt is not None or order.in_flight is not None:
         _clear_doubt(order, leg)
     if leg.replaced_by is not None or leg.replaces is not None:
-        _follow_chain(belief, changes, order, leg)
+        order = _follow_chain(belief, changes, order, leg)
     if order.cancel_wanted:
-        if exec_type is ExecType.CANCEL_REJECTED or leg.status in TERMINAL:
-            order.cancel_wanted = exec_type is not ExecType.CANCEL_REJECTED and leg.status is OrderStatus.REPLACED
-        if order.cancel_wanted and join.terms_changed and leg.broker_order_id is not None:
+        if order.is_terminal or (exec_type is ExecType.CANCEL_REJECTED and not belief.gate.kill.killed):
+            order.cancel_wanted = False  # a kill asks again until every order has ended
+        elif join.terms_changed and leg.broker_order_id is not None:
             request_cancel(changes, order)
     if exec_type is ExecType.REPLACE_REJECTED:
         for pending in order.legs:
             if pending.broker_order_id is None and pending.presumed:
                 pending.status = OrderStatus.REJECTED
-        order.in_flight = order.in_doubt = None
+        order.settle_request(RequestKind.REPLACE)
     if leg.quantity is not None and leg.filled > leg.quantity and join.delta > 0:
         belief.count("overfills")
         changes.alert(
@@ -378,29 +385,30 @@ def _after_report(
         belief.count("duplicates_ignored")
     for surprise in join.surprises:
         _surprise(belief, changes, order, leg, surprise)
+    return order
 
 
 def _clear_doubt(order: Order, leg: Leg) -> None:
     """A report ends the doubt about the request that made its leg; a cancel's doubt ends with the order's end."""
-    for kind in (order.in_doubt, order.in_flight):
-        if kind is RequestKind.SUBMIT or (kind is RequestKind.REPLACE and leg is order.legs[-1]):
-            order.in_doubt = order.in_flight = None
-            order.doubt_since = None
-            order.lookups_missed = 0
-            return
-    if leg.status in TERMINAL and order.in_doubt is RequestKind.CANCEL:
-        order.in_doubt = order.in_flight = None
+    order.settle_request(RequestKind.SUBMIT)
+    if leg is order.legs[-1]:
+        order.settle_request(RequestKind.REPLACE)
+    if leg.status in TERMINAL:
+        order.settle_request(RequestKind.CANCEL)
 
 
-def _follow_chain(belief: Belief, changes: Changes, order: Order, leg: Leg) -> None:
-    """Bring the two ends of a replace together, whichever was heard of first."""
+def _follow_chain(belief: Belief, changes: Changes, order: Order, leg: Leg) -> Order:
+    """Bring the two ends of a replace together, whichever was heard of first; returns the order that holds both."""
     for other_id, leg_is_older in ((leg.replaced_by, True), (leg.replaces, False)):
         if other_id is None:
             continue
         other = belief.by_broker.get(other_id)
         if other is None:
             if leg_is_older and not any(
-                pending.broker_order_id is None and pending.replaces == leg.broker_order_id for pending in order.legs
+                pending.broker_order_id is None
+                and pending.replaces == leg.broker_order_id
+                and pending.status not in TERMINAL
+                for pending in order.legs
             ):
                 changes.effects.append(FindOrder(broker_order_id=other_id))
             continue
@@ -413,6 +421,11 @@ def _follow_chain(belief: Belief, changes: Changes, order: Order, leg: Leg) -> N
         for moved in gone.legs:
             moved.order_id = keep.order_id
         keep.legs = [*order.legs, *theirs.legs] if leg_is_older else [*theirs.legs, *order.legs]
+        keep.in_flight, keep.in_doubt = keep.in_flight or gone.in_flight, keep.in_doubt or gone.in_doubt
+        keep.doubt_since = keep.doubt_since or gone.doubt_since
+        if gone.cancel_wanted or keep.cancel_wanted:
+            keep.cancel_wanted = True
+            request_cancel(changes, keep)
         keep.timeline = sorted([*keep.timeline, *gone.timeline], key=lambda entry: entry.offset)
         belief.orders.pop(gone.order_id, None)
         if belief.open_orders.pop(gone.order_id, None) is not None:
@@ -420,7 +433,8 @@ def _follow_chain(belief: Belief, changes: Changes, order: Order, leg: Leg) -> N
         changes.orders.pop(gone.order_id, None)
         changes.orders[keep.order_id] = keep
         belief.index(keep)
-        return
+        return keep
+    return order
 
 
 def request_cancel(changes: Changes, order: Order) -> None:

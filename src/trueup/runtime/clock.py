@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from datetime import UTC, datetime
 
@@ -21,3 +22,8 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(max(0.0, seconds))
+
+
+def jitter() -> float:
+    """A draw from 0 to 1 out of the machine's randomness, for the pauses between tries."""
+    return random.random()

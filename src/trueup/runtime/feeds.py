@@ -64,7 +64,7 @@ class _Reopened:
             if not self._told:
                 await self._sequencer.put(FeedLost(at=self._clock.now(), feed=self._name, reason=reason))
                 self._told = True
-            if self._recycled is not None:
+            if self._recycle.is_set():
                 continue
             if self._clock.monotonic() - opened > STABLE_S:
                 self._backoff.reset()
