@@ -179,19 +179,6 @@ async def test_an_error_of_the_consumer_passes_through_as_it_is(rig: Rig) -> Non
             raise ZeroDivisionError
 
 
-async def test_leaving_leaks_no_task(rig: Rig) -> None:
-    await rig.make_one()  # the connection of the hand on the server is there from now on
-    before = asyncio.all_tasks()
-    async with rig.feed.connect() as items:
-        await rig.make_one()
-        await following(items)
-    # the server behind it lives in this loop too, and may need a moment to clear up
-    deadline = time.monotonic() + GENEROUS_S
-    while asyncio.all_tasks() - before:
-        assert time.monotonic() < deadline, asyncio.all_tasks() - before
-        await asyncio.sleep(0.01)
-
-
 async def test_a_waiting_consumer_can_be_cancelled(rig: Rig) -> None:
     is_waiting = asyncio.Event()
 

@@ -437,6 +437,19 @@ async def test_a_cancelled_connect_leaves_no_socket_and_no_task(socket_server: O
     await until(lambda: len(asyncio.all_tasks()) <= before)
 
 
+@pytest.mark.parametrize("which", ["order events", "quotes"])
+async def test_leaving_leaks_no_task(bench: Any, which: str) -> None:
+    stream = bench.trading_stream() if which == "order events" else bench.stock_data_stream("AAPL")
+
+    async def visit() -> set[Any]:
+        async with stream.connect():
+            assert len(asyncio.all_tasks()) > 1
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    # in a loop of its own, since the simulator's tasks live in this one
+    assert await asyncio.to_thread(asyncio.run, visit()) == set()
+
+
 # --- quotes ---------------------------------------------------------------------------------------
 
 

@@ -131,11 +131,10 @@ async def closing(sdk: Any, options: StreamOptions) -> AsyncIterator[None]:
             # Says goodbye without waiting for the answer, so that the broker frees the account's only slot.
             socket.fail_connection(1000)
             try:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(options.close_s):
-                        await socket.wait_closed()
+                await asyncio.wait([socket.close_connection_task], timeout=options.close_s)
             finally:
                 socket.transport.abort()
+                await asyncio.wait([socket.close_connection_task], timeout=options.close_s)
 
 
 class Frames:
