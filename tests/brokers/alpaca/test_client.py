@@ -752,3 +752,12 @@ async def test_a_snapshot_that_takes_too_long_is_given_up(bench: Any) -> None:
     await bench.fault("rest", "timeout", seconds=60)
     with pytest.raises(BrokerUnavailable, match="no whole snapshot"):
         await broker.snapshot(FULL)
+
+
+async def test_between_the_callers_look_at_its_gate_and_the_hand_over_nothing_else_can_run(bench: Any) -> None:
+    broker = bench.broker()
+    request = broker.submit(order())
+    first_wait = request.send(None)  # runs up to the first point where anything else could run
+    assert broker.stats().requests == {"POST": 1}
+    first_wait.cancel()
+    request.close()
