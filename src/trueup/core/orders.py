@@ -148,6 +148,7 @@ class Leg:
     residual_source: Source = Source.RUNTIME
     residual_at: datetime | None = None
     residual_missed: bool = False
+    residual_learned_at: datetime | None = None
 
     @property
     def residual(self) -> Decimal:
@@ -518,6 +519,13 @@ def hold_execution(leg: Leg, execution: Execution, *, source: Source, at: dateti
 def _admit(leg: Leg, name: ExecutionId, held: Held, join: Join) -> None:
     leg.executions[name] = held
     execution = held.execution
+    known_at = leg.residual_learned_at
+    if known_at is not None:
+        if execution.at <= known_at and leg.filled - leg.executed >= execution.quantity:
+            # these shares were known before their execution was: they were learned then, and by that way
+            held.source, held.learned_at, held.missed = leg.residual_source, known_at, leg.residual_missed
+        if leg.filled - leg.executed == execution.quantity:
+            leg.residual_learned_at = None
     if execution.cum_quantity is not None:
         leg.stretches[execution.cum_quantity] = name
     _count(leg, held)
@@ -559,6 +567,7 @@ def _settle(
         grown = join.delta - real
         if grown > 0:
             leg.residual_source, leg.residual_at, leg.residual_missed = source, filled_at or leg.version or at, missed
+            leg.residual_learned_at = at
             join.fills.append(Fill(grown, leg.residual_price, leg.residual_at, None, True))
         elif leg.residual_at is None:
             leg.residual_at = leg.version or at
