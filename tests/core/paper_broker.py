@@ -118,13 +118,12 @@ class PaperBroker:
         order.status = OrderStatus.PARTIALLY_FILLED if order.filled else OrderStatus.NEW
         return self._changed(order, ExecType.CANCEL_REJECTED)
 
-    def replace(self, number: int, quantity: int | Decimal) -> OrderReported | None:
+    def replace(self, number: int, quantity: int | Decimal, client_order_id: str | None = None) -> OrderReported | None:
         old = self.orders[number]
         if old.status in FINAL:
             return None
-        new = PaperOrder(
-            len(self.orders), old.symbol, old.side, Decimal(quantity), f"ext-{len(self.orders)}", replaces=number
-        )
+        name = client_order_id or f"ext-{len(self.orders)}"
+        new = PaperOrder(len(self.orders), old.symbol, old.side, Decimal(quantity), name, replaces=number)
         self.orders.append(new)
         old.status, old.replaced_by = OrderStatus.REPLACED, new.number
         event = self._changed(old, ExecType.REPLACED)
@@ -176,11 +175,15 @@ class PaperBroker:
         *,
         with_executions: bool = True,
         only_open: bool = False,
+        known: tuple[BrokerOrderId, ...] = (),
     ) -> SnapshotTaken:
         self._tick()
         rows = tuple(self.row(order) for order in self.orders if not only_open or order.status not in FINAL)
         executions = tuple(self._execution(order, item) for order in self.orders for item in order.live)
         full = scope is SnapshotScope.FULL
+        here = {row.broker_order_id for row in rows}
+        if only_open:
+            rows += tuple(self.row(order) for order in self.orders if f"b-{order.number}" in set(known) - here)
         return SnapshotTaken(
             at=self.now,
             source=source,
