@@ -249,8 +249,8 @@ def _residual_view(order: Order, leg: Leg) -> TradeExecutedView:
         order_id=order.order_id,
         broker_order_id=leg.broker_order_id or "",
         source=leg.residual_source.value,
-        learned_at=order.updated_at,
-        late_s=_late(at, order.updated_at),
+        learned_at=leg.residual_learned_at or order.updated_at,
+        late_s=_late(at, leg.residual_learned_at or order.updated_at),
         missed_by_stream=leg.residual_missed,
         inferred=True,
     )
