@@ -275,8 +275,10 @@ class Belief:
 
 
 def new_belief(*, account: str, epoch: str) -> Belief:
-    """Belief before anything was heard."""
-    return Belief(account=account, epoch=epoch)
+    """Belief before anything was heard; what may increase risk waits for the first reconciliation."""
+    belief = Belief(account=account, epoch=epoch)
+    belief.gate.demand("truth", TradingState.REDUCE_ONLY, "the account has not been reconciled yet")
+    return belief
 
 
 def _lots_of(leg: Leg) -> Iterator[Lot]:

@@ -55,19 +55,25 @@ def only_reduces(belief: Belief, symbol: Symbol, side: Side, quantity: Decimal) 
     room = -held * sign(side) - quantity
     if room < 0:
         return False
-    open_same_side = sum(
-        (exposure(order) for order in belief.open_in(symbol) if order.side is side),
-        ZERO,
-    )
-    return room >= open_same_side
+    for order in belief.open_in(symbol):
+        if order.side is side:
+            shares = exposure(order)
+            if shares is None:
+                return False
+            room -= shares
+    return room >= 0
 
 
-def exposure(order: Order) -> Decimal:
-    """Shares that the order may still execute; in doubt counts as live, and of two live legs the larger."""
+def exposure(order: Order) -> Decimal | None:
+    """Shares that the order may still execute; in doubt counts as live, and of two live legs the larger.
+
+    None on an order over an amount of money: nobody knows how many shares that will be.
+    """
     leaves = order.leaves
     if leaves is not None:
         return leaves
-    return max((leg.quantity or ZERO for leg in order.legs), default=ZERO)
+    quantities = [leg.quantity for leg in order.legs if leg.quantity is not None]
+    return max(quantities) if quantities else None
 
 
 def _bad_terms(command: SubmitOrder) -> Denied | None:
