@@ -11,8 +11,9 @@ import { counted, stretch } from "../../lib/format";
 import { openGap } from "../../state/selectors";
 import { store } from "../../state/store";
 
-/** How long the summary of a closed gap stays by itself, in milliseconds. */
+/** How long the summary of a closed gap stays by itself, in milliseconds: when fills were missed, and when none was. */
 const SUMMARY_MS = 120_000;
+const SUMMARY_MS_CLEAN = 30_000;
 
 /** The banner of an open gap, or the summary of the one that has just closed. */
 export function GapBanner() {
@@ -24,7 +25,7 @@ export function GapBanner() {
   );
   if (open !== null) return <OpenGap gap={open} now={now} />;
   if (closed === null || closed.closed_at === null || closed.id === dismissed) return null;
-  if (now - Date.parse(closed.closed_at) > SUMMARY_MS) return null;
+  if (now - Date.parse(closed.closed_at) > (closed.missed > 0 ? SUMMARY_MS : SUMMARY_MS_CLEAN)) return null;
   return <HealSummary gap={closed} />;
 }
 

@@ -1,4 +1,4 @@
-import { act, screen } from "@testing-library/react";
+import { act, cleanup, screen } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FLUSH_MS, store } from "../../state/store";
 import { ago, gap, health, NOW } from "../../testing/facts";
@@ -102,6 +102,14 @@ describe("a gap", () => {
   test("closed long ago says nothing any more", () => {
     show(<GapBanner />, { gaps: [gap({ opened_at: ago(900), closed_at: ago(800) })] });
     expect(screen.queryByTestId("heal-summary")).toBeNull();
+  });
+
+  test("that hid nothing says so for a shorter time than one that hid a fill", () => {
+    show(<GapBanner />, { gaps: [gap({ opened_at: ago(70), closed_at: ago(60) })] });
+    expect(screen.queryByTestId("heal-summary")).toBeNull();
+    cleanup();
+    show(<GapBanner />, { gaps: [gap({ opened_at: ago(70), closed_at: ago(60), missed: 1 })] });
+    expect(screen.getByTestId("heal-summary")).toBeVisible();
   });
 
   test("of market data is no gap in broker events", () => {

@@ -6,7 +6,9 @@
  */
 import { type FormEvent, useId, useRef, useState } from "react";
 import { ApiError, type OrderTerms, submitOrder } from "../../api/client";
+import type { OrderView } from "../../api/types";
 import { Age } from "../../components/Age";
+import { statusWords } from "../../components/OrderStatus";
 import { Panel } from "../../components/Panel";
 import { useChannel } from "../../hooks/useChannel";
 import { money, price, quantity, words } from "../../lib/format";
@@ -44,8 +46,6 @@ interface Fault {
   readonly message: string;
 }
 
-type Outcome = { readonly id: string; readonly text: string } | null;
-
 /** Says what is missing before anything is sent; null when the terms can be judged. */
 function incomplete(draft: Draft): Fault | null {
   if (draft.symbol.trim() === "") return { field: "symbol", message: "Name a symbol, such as AAPL." };
@@ -79,7 +79,7 @@ function toTerms(draft: Draft, clientOrderId: string): OrderTerms {
 export function OrderTicket() {
   const [draft, setDraft] = useState<Draft>(BLANK);
   const [fault, setFault] = useState<Fault | null>(null);
-  const [outcome, setOutcome] = useState<Outcome>(null);
+  const [outcome, setOutcome] = useState<OrderView | null>(null);
   const [isSending, setSending] = useState(false);
   const lock = useRef(false);
   const unanswered = useRef<string | null>(null);
@@ -117,10 +117,7 @@ export function OrderTicket() {
       const order = await submitOrder(toTerms(draft, clientOrderId));
       unanswered.current = null;
       store.dispatch({ type: "order", order });
-      setOutcome({
-        id: order.id,
-        text: `${words(order.side)} ${quantity(order.quantity)} ${order.symbol} is on its way.`,
-      });
+      setOutcome(order);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.status >= 400 && error.status < 500) unanswered.current = null;
@@ -223,18 +220,26 @@ export function OrderTicket() {
         <div className="ticket-word" aria-live="polite">
           {fault !== null && isGeneral(fault) && <p className="fault">{fault.message}</p>}
           {fault === null && refusal !== "" && <p className="label warn">{refusal}</p>}
-          {outcome !== null && (
-            <p className="label">
-              {outcome.text}{" "}
-              <button type="button" className="link ticket-open" onClick={() => openOrder(outcome.id)}>
-                Open
-              </button>
-            </p>
-          )}
+          {outcome !== null && <Outcome sent={outcome} />}
         </div>
       </form>
       <Symbols />
     </Panel>
+  );
+}
+
+/** What has become of the order so far, by the store's newest word. */
+function Outcome({ sent }: { readonly sent: OrderView }) {
+  const order = useChannel((state) => state.orders.get(sent.id)) ?? sent;
+  const isRefused = order.status === "REJECTED";
+  return (
+    <p className={isRefused ? "fault" : "label"}>
+      {words(order.side)} {quantity(order.quantity)} {order.symbol}: {statusWords(order.detail || order.status)}
+      {order.reason === "" ? "" : `, ${order.reason}`}{" "}
+      <button type="button" className="link ticket-open" onClick={() => openOrder(order.id)}>
+        Open
+      </button>
+    </p>
   );
 }
 

@@ -147,7 +147,7 @@ function OrderRow({ order }: { readonly order: OrderView }) {
       <td>
         <OrderStatus status={order.status} detail={order.detail} inDoubt={order.in_doubt} />
       </td>
-      <td>
+      <td className="text" title={order.symbol}>
         <button
           type="button"
           className="link symbol"

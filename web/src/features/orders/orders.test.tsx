@@ -242,8 +242,21 @@ describe("the order ticket", () => {
       type: "MARKET",
       time_in_force: "DAY",
     });
-    expect(screen.getByText(/Buy 10 MSFT is on its way/)).toBeVisible();
+    expect(screen.getByText(/Buy 10 MSFT: Unconfirmed/)).toBeVisible();
     expect(store.current().orders.has("o-9")).toBe(true);
+  });
+
+  test("what becomes of the order is told where it was sent", async () => {
+    new FakeApi().on("POST /api/orders", { status: 201, body: order({ detail: "PENDING_NEW", status: "PENDING" }) });
+    show(<OrderTicket />);
+    await press(await fillIn());
+    expect(screen.getByText(/MSFT: Unconfirmed/)).toBeVisible();
+    const refused = order({ detail: "REJECTED", status: "REJECTED", reason: "no such asset", terminal: true });
+    act(() =>
+      store.dispatch({ type: "envelope", now: 0, envelope: asEnvelope("order:status", orderStatus(refused), 1) }),
+    );
+    await pass(FLUSH_MS);
+    expect(screen.getByText(/MSFT: Rejected, no such asset/)).toHaveClass("fault");
   });
 
   test("each order has its own client order id; a repetition after an unknown outcome has the same", async () => {

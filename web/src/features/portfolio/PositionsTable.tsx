@@ -76,7 +76,9 @@ function PositionRow({ position, isStale }: { readonly position: PositionView; r
   const isDrifting = position.drift !== "";
   return (
     <tr data-testid="position-row" data-symbol={position.symbol} data-quantity={position.quantity}>
-      <td className="symbol">{position.symbol}</td>
+      <td className="symbol text" title={position.symbol}>
+        {position.symbol}
+      </td>
       <td className="num">
         {quantity(position.quantity)}
         {isDrifting && (
