@@ -74,6 +74,14 @@ def is_real_money(settings: Settings) -> bool:
     return urlsplit(_endpoints(settings).rest).hostname == urlsplit(LIVE).hostname
 
 
+def broker_name(settings: Settings) -> str:
+    """What the dashboard calls the other side; anything that is neither paper nor on this machine counts as real."""
+    address = _endpoints(settings).rest
+    if urlsplit(address).hostname in LOCAL_HOSTS:
+        return "simulator"
+    return "alpaca-paper" if address == PAPER else "alpaca"
+
+
 def state_folder(settings: Settings) -> Path:
     """The folder of the journal, one for each kind of account unless given."""
     if settings.state is not None:
@@ -246,6 +254,7 @@ def _alpaca(settings: Settings, clock: Clock) -> AlpacaBroker:
     from trueup.brokers.alpaca.rest import ClientOptions
 
     return AlpacaBroker(
+        name=broker_name(settings),
         key=settings.alpaca_key,
         secret=settings.alpaca_secret,
         url=_endpoints(settings).rest,
@@ -632,7 +641,7 @@ def replay(
         compared_with = f"the belief that the live process kept at offset {kept.offset}"
         live_digest = belief_digest(kept)
     elif verify:
-        compared_with = "a second fold under another hash seed (the live process kept no belief of its own)"
+        compared_with = "a second fold under another hash seed (no belief of the live process that this code can take)"
         live_digest = _digest_of_another_process(folder, belief.offset)
     moment = belief.at or clock.now()
     return Replayed(
