@@ -204,6 +204,50 @@ def test_a_restart_keeps_the_kill(exchange: Process, start: Start, trueup: Run, 
     assert second.ask("status")["trading_state"] == "KILLED"
 
 
+def test_a_kill_needs_no_running_process(exchange: Process, start: Start, trueup: Run, tmp_path: Path) -> None:
+    url = exchange.ready["url"]
+    assert trueup("sim", "price", "AAPL", "200", "--hold", "600", "--url", url).code == 0
+    first = House(start(*_run_arguments(exchange, tmp_path / "s"), **KEYS), trueup)
+    first.healthy()
+    mine = first.ask("orders", "submit", "BUY", "AAPL", "1", "--limit", "100")
+    until(lambda: first.ask("orders", "show", mine["id"])["order"]["detail"] == "NEW", told="the order to work")
+    nowhere = ["--url", f"http://127.0.0.1:{free_port()}", "--alpaca-url", url, "--state", str(tmp_path / "s")]
+
+    # While the process lives its journal is its own: the orders go, and the answer says what is missing.
+    answer = trueup("kill", *nowhere, "--json", **KEYS)
+    assert answer.code == 1
+    assert "in use by another trueup" in json.loads(answer.err)["error"]["message"]
+    assert answer.json()["cancelled"] == 1
+    until(lambda: first.ask("orders", "show", mine["id"])["order"]["detail"] == "CANCELED", told="the cancel")
+
+    first.process.popen.kill()
+    first.process.wait()
+    assert trueup("sim", "order", "BUY", "AAPL", "2", "--limit", "100", "--url", url).code == 0
+    answer = trueup("kill", *nowhere, **KEYS)
+    assert answer.code == 0, answer.err
+    assert "1 open orders cancelled" in answer.out
+    second = House(start(*_run_arguments(exchange, tmp_path / "s"), **KEYS), trueup)
+    assert second.ask("status")["trading_state"] == "KILLED"
+    assert "without running" in trueup("kill", "--url", nowhere[1]).err
+    assert trueup("kill", *nowhere).code == 77
+
+
+def test_a_restart_while_the_broker_is_away_comes_up_and_heals(
+    exchange: Process, start: Start, trueup: Run, tmp_path: Path
+) -> None:
+    first = start(*_run_arguments(exchange, tmp_path / "s"), **KEYS)
+    first.popen.send_signal(signal.SIGTERM)
+    assert first.wait() == 0, first.errors()
+    away = trueup("sim", "fault", "rest", "drop", "--url", exchange.ready["url"], "--json")
+    assert away.code == 0, away.err
+    second = House(start(*_run_arguments(exchange, tmp_path / "s"), **KEYS), trueup)
+    health = second.ask("status")
+    assert health["entries_gated"] is True
+    assert health["broker_events"]["status"] != "UP"
+    assert trueup("sim", "clear", "--url", exchange.ready["url"]).code == 0
+    second.healthy()
+
+
 def test_a_token_is_asked_for_and_taken(exchange: Process, start: Start, trueup: Run, tmp_path: Path) -> None:
     token = "a-token-of-some-length"
     start_arguments = [*_run_arguments(exchange, tmp_path / "s"), "--host", "0.0.0.0"]

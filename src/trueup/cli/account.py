@@ -29,6 +29,7 @@ from trueup.cli.output import (
     JsonFlag,
     age,
     emit,
+    moment,
     number,
     out,
     span,
@@ -117,8 +118,8 @@ def render_health(health: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [top, feeds]
     gap = health.get("gap")
     if gap is not None and gap["closed_at"] is None:
-        opened = age(gap["opened_at"], now)
-        parts.append(Text(f"GAP open since {opened}: {gap['reason']}", style="bold yellow"))
+        open_for = age(gap["opened_at"], now).removesuffix(" ago")
+        parts.append(Text(f"GAP open for {open_for}: {gap['reason']}", style="bold yellow"))
     for reason in health.get("reasons", ()):
         parts.append(Text(f"• {reason}", style="yellow"))
     facts = (
@@ -162,7 +163,7 @@ def list_orders(
 
 def _orders_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("id", "side", "symbol", "filled", "price", "status", "detail", "learned by", "changed at"):
+    for title in ("id", "side", "symbol", "filled", "price", "status", "detail", "learned by", "changed at (UTC)"):
         table.add_column(title, justify="right" if title in ("filled", "price") else "left", no_wrap=title == "id")
     for row in rows:
         detail = row["detail"] + (f" in doubt ({row['in_doubt']})" if row["in_doubt"] else "")
@@ -175,7 +176,7 @@ def _orders_table(rows: list[dict[str, Any]]) -> Table:
             styled(row["status"]),
             detail,
             row["source"],
-            row["updated_at"],
+            moment(row["updated_at"]),
         )
     return table
 
@@ -210,7 +211,7 @@ def show_order(
     out.print(timeline)
     if detail["executions"]:
         fills = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="executions", title_justify="left")
-        for title in ("at", "quantity", "price", "learned by", "late", "note"):
+        for title in ("at (UTC)", "quantity", "price", "learned by", "late", "note"):
             fills.add_column(title, justify="right" if title in ("quantity", "price", "late") else "left")
         for fill in detail["executions"]:
             notes = [
@@ -220,7 +221,7 @@ def show_order(
             ]
             late = fill["late_s"]
             fills.add_row(
-                fill["entry_time"],
+                moment(fill["entry_time"]),
                 number(fill["quantity"]),
                 number(fill["entry_price"]),
                 fill["source"],
@@ -230,7 +231,8 @@ def show_order(
             )
         out.print(fills)
     for gap in detail["gaps"]:
-        line = f"gap {gap['opened_at']} to {gap['closed_at'] or 'now'}: {gap['reason']}"
+        end = moment(gap["closed_at"]) if gap["closed_at"] else "now"
+        line = f"gap {moment(gap['opened_at'])} to {end}: {gap['reason']}"
         out.print(line, style="yellow", markup=False)
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
+from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -63,13 +64,14 @@ def demo(
     given = pairs(set_)
     given |= {"strategy": strategy, "symbols": symbols, "log_level": log_level}
     given |= {"port": port} if port is not None else {}
-    folder = _folder(state)
-    given["state"] = str(folder)
     # The demo's keys open nothing but its own exchange, so the account of whoever tries it is never touched.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("APCA_")}
     environment |= {"APCA_API_KEY_ID": "SIM", "APCA_API_SECRET_KEY": "SIM"}
     settings = read_settings(environment, given | {"alpaca_url": "http://127.0.0.1:1", "live": "no"})
-    bootstrap.check(settings)
+    bootstrap.check_port(settings)
+    folder = _folder(state)
+    given["state"] = str(folder)
+    bootstrap.check(read_settings(environment, given | {"alpaca_url": "http://127.0.0.1:1", "live": "no"}))
     log_to(settings.log_level, file=folder / "trueup.log", screen=False)
     simulation = [
         f"--port={simulator_port}",
@@ -182,20 +184,19 @@ def _last_line(log: Path) -> str:
 
 
 def _welcome(found: demofile.Demo) -> Panel:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("dashboard", Text(found.gateway_url, style="bold cyan underline"))
-    table.add_row("exchange", f"{found.simulator_url} (simulated; nothing leaves this machine)")
-    table.add_row("journal", found.state)
-    table.add_row("", "")
-    table.add_row("try", _try("sim cut trade_updates --seconds 10", "cut the stream of our own orders"))
-    table.add_row("", _try("status --watch", "see how sure trueup is, and how it heals"))
-    table.add_row("", _try("orders submit BUY AAPL 10", "an order of your own"))
-    table.add_row("", _try("sim truth", "the exchange's own books"))
-    table.add_row("", _try("kill", "stop all trading; `trueup resume` takes it back"))
-    return Panel(table, title="trueup demo", title_align="left", subtitle="Ctrl-C stops all of it", box=box.ROUNDED)
-
-
-def _try(command: str, what: str) -> Text:
-    return Text.assemble((f"trueup {command}", "bold"), (f"  {what}", "dim"))
+    places = Table.grid(padding=(0, 2))
+    places.add_column(style="dim", no_wrap=True)
+    places.add_column(overflow="fold")
+    places.add_row("dashboard", Text(found.gateway_url, style="bold cyan underline"))
+    places.add_row("exchange", f"{found.simulator_url} (simulated; nothing leaves this machine)")
+    places.add_row("state", found.state)
+    tries = Table.grid(padding=(0, 2))
+    tries.add_column(style="bold", no_wrap=True)
+    tries.add_column(style="dim")
+    tries.add_row("trueup sim cut trade_updates --seconds 10", "cut the stream of our own orders")
+    tries.add_row("trueup status --watch", "see how sure trueup is, and how it heals")
+    tries.add_row("trueup orders submit BUY AAPL 10", "an order of your own")
+    tries.add_row("trueup sim truth", "the exchange's own books")
+    tries.add_row("trueup kill", "stop all trading; `trueup resume` takes it back")
+    content = Group(places, "", Text("in another terminal", style="dim"), tries)
+    return Panel(content, title="trueup demo", title_align="left", subtitle="Ctrl-C stops all of it", box=box.ROUNDED)

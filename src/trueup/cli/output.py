@@ -157,6 +157,11 @@ def age(at: str | None, now: str | None) -> str:
     return span((present - then).total_seconds()) + " ago"
 
 
+def moment(at: str) -> str:
+    """An RFC 3339 time in UTC for people, to the second and without the year."""
+    return at[5:19].replace("T", " ")
+
+
 def number(value: object) -> str:
     """An amount for people: no exponent, no trailing zeros behind the point."""
     if value is None:
