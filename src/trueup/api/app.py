@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +25,7 @@ from trueup.api.deps import Gateway, GatewayOptions, House
 from trueup.api.routes import health, orders, portfolio, websocket
 from trueup.api.routes.websocket import ConnectionManager
 from trueup.api.schemas import ReplaceBody, ResumeBody, SubmitBody, refusal
+from trueup.core import views
 from trueup.errors import BadInput, Busy, TrueupError
 
 _ABOUT = """Orders, positions and cash as they are believed to be at the broker, with how each was learned, and when.
@@ -172,23 +174,29 @@ def _describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if not described:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            _say_numbers(made)
+            _say_numbers(made["components"]["schemas"])
             described.update(made)
         return described
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _say_numbers(node: Any) -> None:
-    """Answers carry amounts as JSON numbers; the description's generator believes in strings of digits."""
+def _say_numbers(components: dict[str, Any]) -> None:
+    """Views carry amounts as JSON numbers; the description's generator takes every Decimal for a string."""
+    for name, cls in vars(views).items():
+        if is_dataclass(cls) and name in components:
+            for field, hint in get_type_hints(cls).items():
+                if "Decimal" in str(hint):
+                    _as_number(components[name]["properties"][field])
+
+
+def _as_number(node: Any) -> None:
     if isinstance(node, dict):
-        if node.get("type") == "string" and "\\d" in str(node.get("pattern", "")):
-            del node["pattern"]
+        if node.get("type") == "string":
             node["type"] = "number"
+            node.pop("pattern", None)
         for part in node.values():
-            _say_numbers(part)
+            _as_number(part)
     elif isinstance(node, list):
-        if {"type": "number"} in node:
-            return  # what may be sent as a number or as text
         for part in node:
-            _say_numbers(part)
+            _as_number(part)

@@ -113,14 +113,16 @@ class Gatekeeper:
             await refused(scope, receive, _with_headers(send))
 
     def _refused(self, scope: Scope, headers: Headers) -> Response | None:
-        host = headers.get("host", "")
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        # Two of them are meant to be read differently by two readers.
+        host = hosts[0] if len(hosts) == 1 else ""
         if not self._serves(_host_name(host)):
             return _no(
                 403, "host_not_allowed", f"this gateway is not known as {host!r}; add the name to allowed_hosts", "Host"
             )
-        origin = headers.get("origin")
-        if origin is not None and _netloc(origin) != host.lower():
-            return _no(403, "origin_not_allowed", f"a page of {origin!r} may not use this gateway", "Origin")
+        if any(_netloc(origin) != host.lower() for origin in origins):
+            told = f"a page of {', '.join(origins)!r} may not use this gateway"
+            return _no(403, "origin_not_allowed", told, "Origin")
         if self._token and scope["path"] not in OPEN_PATHS:
             return self._stranger(scope, headers)
         return None
