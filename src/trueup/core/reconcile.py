@@ -89,7 +89,10 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
 def _another_account(belief: Belief, changes: Changes, snapshot: Snapshot) -> bool:
     """A snapshot of another account is no statement about this one: nothing of it is believed, and trading stops."""
     told, known = snapshot.account, belief.account_report
-    if told is None or known is None or told.account_id == known.account_id:
+    if told is None or known is None:
+        return False
+    if told.account_id == known.account_id:
+        belief.gate.withdraw("another_account")
         return False
     reason = f"the broker answers for account {told.account_id}, the books are those of {known.account_id}"
     belief.gate.demand("another_account", TradingState.HALTED, reason)

@@ -1,0 +1,395 @@
+"""Belief against snapshots: suspicion, confirmation, true-up, and what proves nothing."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
+
+from trueup.core.effects import FindOrder, TakeSnapshot
+from trueup.core.events import ClockTicked, SnapshotFailed
+from trueup.core.model import ExecType, OrderStatus, RequestOutcome, Side, SnapshotScope, Source, TradingState
+from trueup.core.reconcile import ABSENT_SETTLE, POSITION_SETTLE, RECHECK
+from trueup.core.views import Channel, RiskAlertView
+
+S = OrderStatus
+FULL, ORDERS, POSITIONS = SnapshotScope.FULL, SnapshotScope.ORDERS, SnapshotScope.POSITIONS
+
+
+def kinds(desk: Desk) -> list[tuple[str, str, bool]]:
+    return [(drift.kind, drift.state, drift.trued_up) for drift in desk.belief.drift_log]
+
+
+# --- the opening balance ------------------------------------------------------------------------------------------
+
+
+def test_the_first_full_snapshot_is_the_opening_balance_and_no_drift() -> None:
+    desk = Desk(holdings={"AAPL": 10, "MSFT": -5})
+    assert (desk.shares("AAPL"), desk.shares("MSFT")) == (10, -5)
+    book = desk.belief.books[AAPL]
+    assert [(item.quantity, item.price, item.reason) for item in book.adjustments] == [(10, 10, "opening balance")]
+    assert desk.belief.drift_log == []
+    assert desk.belief.baseline_at == at(-2)
+    assert desk.belief.cash == 100000
+
+
+def test_a_first_look_at_positions_alone_opens_no_books() -> None:
+    desk = Desk(live=False)
+    desk.tell(snapshot(when=0, scope=POSITIONS, source=Source.POLL, holdings={"AAPL": 10}))
+    assert desk.belief.baseline_at is None
+    assert desk.belief.entries_gated
+    desk.restore(snapshot(when=2, holdings={"AAPL": 10}), when=1)
+    assert desk.shares() == 10
+    assert not desk.belief.entries_gated
+
+
+def test_orders_filled_before_the_books_opened_are_in_the_opening_balance() -> None:
+    desk = Desk(live=False)
+    row = report(S.PARTIALLY_FILLED, 40, version=-50, average="10")
+    desk.restore(
+        snapshot(row, when=1, executions=[execution("e-1", 40, cum=40, when=-50)], holdings={"AAPL": 40}), when=0
+    )
+    assert desk.shares() == 40
+    assert desk.of().origin == "external"
+    desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=5), execution("e-2", 60, cum=100, when=5), when=5))
+    assert desk.shares() == 100
+    assert desk.belief.cash == 100000 - 600
+
+
+def test_an_old_finished_order_that_shows_up_later_moves_nothing() -> None:
+    desk = Desk(holdings={"AAPL": 40})
+    old = report(S.FILLED, 40, version=-4000, client_id="last-year", average="10")
+    desk.tell(snapshot(old, when=5, holdings={"AAPL": 40}))
+    assert desk.shares() == 40
+    assert desk.belief.truth.last_result == "clean"
+    assert desk.belief.cash == 100000
+
+
+# --- suspicion, healing, confirmation -----------------------------------------------------------------------------
+
+
+def test_one_snapshot_makes_a_suspicion_and_no_true_up() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    outcome = desk.tell(snapshot(when=5, holdings={"AAPL": 12}))
+    drift = desk.belief.drifts["position:AAPL"]
+    assert (drift.state, drift.believed, drift.reported, drift.trued_up) == ("suspected", "10", "12", False)
+    assert desk.shares() == 10
+    assert desk.belief.truth.last_result.startswith("unsettled: position in AAPL")
+    assert Channel.TRUTH_DRIFT in [channel for channel, _ in outcome.changes.views]
+
+
+def test_a_suspicion_asks_for_a_second_look() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=5, holdings={"AAPL": 12}))
+    assert desk.belief.next_deadline == at(5) + RECHECK
+    outcome = desk.tell(ClockTicked(at=at(5) + RECHECK))
+    assert outcome.effects == (TakeSnapshot(scope=FULL, reason="suspected drift: position:AAPL"),)
+
+
+def test_a_later_snapshot_that_agrees_heals() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=5, holdings={"AAPL": 12}), snapshot(when=7, holdings={"AAPL": 10}))
+    assert desk.belief.drifts == {}
+    assert kinds(desk) == [("position", "healed", False)]
+    assert desk.shares() == 10
+
+
+def test_the_missing_event_heals() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(snapshot(when=5, scope=POSITIONS, source=Source.POLL, holdings={"AAPL": 40}))
+    assert "position:AAPL" in desk.belief.drifts
+    match = execution("e-1", 40, cum=40, when=4)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=4), match, when=6))
+    desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=4), when=8, holdings={"AAPL": 40}))
+    assert kinds(desk) == [("position", "healed", False)]
+    assert desk.shares() == 40
+
+
+def test_a_second_full_snapshot_confirms_and_trues_up_with_evidence() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=5, holdings={"AAPL": 12}))
+    outcome = desk.tell(snapshot(when=7, holdings={"AAPL": 12}))
+    assert desk.shares() == 12
+    assert desk.belief.drifts == {}
+    assert kinds(desk) == [("position", "confirmed", True)]
+    entry = desk.belief.books[AAPL].adjustments[-1]
+    assert (entry.quantity, entry.reason) == (2, "true-up")
+    assert at(5).isoformat() in entry.evidence
+    assert "+2 shares came without an execution" in entry.evidence
+    alerts = [view for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
+    assert [(alert.type, alert.severity, alert.symbol) for alert in alerts] == [("position_drift", "critical", "AAPL")]
+    assert desk.tell(snapshot(when=9, holdings={"AAPL": 12})).changes.views == []
+    assert desk.belief.truth.last_result == "clean"
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        (snapshot(when=5.5, holdings={"AAPL": 12}), "too soon after the first"),
+        (snapshot(when=7, started=4, holdings={"AAPL": 12}), "begun before the first was judged"),
+        (snapshot(when=7, holdings={"AAPL": 13}), "another difference"),
+        (snapshot(when=7, scope=POSITIONS, source=Source.POLL, holdings={"AAPL": 12}), "orders were not read"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_does_not_confirm(second: object, why: str) -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=5, holdings={"AAPL": 12}))
+    desk.tell(second)  # type: ignore[arg-type]
+    assert desk.shares() == 10, why
+    assert desk.belief.drifts["position:AAPL"].state == "suspected"
+
+
+def test_a_fill_between_two_looks_begins_the_suspicion_anew() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.submit(100)
+    desk.tell(snapshot(when=5, holdings={"AAPL": 12}))
+    match = execution("e-1", 40, cum=40, when=6)
+    row = report(S.PARTIALLY_FILLED, 40, version=6)
+    desk.tell(streamed(ExecType.TRADE, row, match, when=6))
+    desk.tell(snapshot(row, when=8, holdings={"AAPL": 52}))
+    assert desk.belief.drifts["position:AAPL"].state == "suspected"
+    assert desk.shares() == 50
+
+
+@pytest.mark.parametrize(
+    ("pause", "confirmed"), [(POSITION_SETTLE.seconds - 1, False), (POSITION_SETTLE.seconds, True)]
+)
+def test_after_a_fill_the_position_list_gets_its_time(pause: int, confirmed: bool) -> None:
+    desk = Desk()
+    desk.submit(100)
+    row = report(S.PARTIALLY_FILLED, 40, version=1)
+    desk.tell(streamed(ExecType.TRADE, row, execution("e-1", 40, cum=40, when=1), when=1))
+    desk.tell(snapshot(row, when=4), snapshot(row, when=1 + pause))  # the list does not show the fill
+    assert (desk.shares() == 0) == confirmed
+    assert (desk.shares() == 40) != confirmed
+
+
+def test_shares_that_are_gone_are_believed_only_when_told_twice() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=5))
+    assert desk.shares() == 10
+    desk.tell(snapshot(when=8))
+    assert desk.shares() == 0
+    assert desk.belief.books[AAPL].adjustments[-1].quantity == -10
+
+
+def test_a_failed_snapshot_is_no_empty_account() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    before = desk.belief.truth.proved_at
+    desk.tell(SnapshotFailed(at=at(5), source=Source.RECONCILE, reason="page 2 of orders: 500"))
+    assert desk.shares() == 10
+    assert desk.belief.drifts == {}
+    assert desk.belief.truth.last_result == "failed: page 2 of orders: 500"
+    assert desk.belief.truth.proved_at == before
+    desk.tell(SnapshotFailed(at=at(6), source=Source.POLL, reason="timeout"))
+    assert desk.belief.truth.last_result == "failed: page 2 of orders: 500"
+    assert desk.belief.counters["snapshots_failed"] == 2
+
+
+# --- belief ahead of the snapshot ---------------------------------------------------------------------------------
+
+
+def test_an_event_that_overtakes_the_snapshot_is_no_drift() -> None:
+    """The snapshot is read, then a fill comes by stream, then the snapshot arrives."""
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(streamed(ExecType.NEW, report(version=0)))
+    match = execution("e-1", 40, cum=40, when=5)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=5), match, when=5))
+    desk.tell(snapshot(report(version=0), when=6, started=4))
+    assert desk.belief.drifts == {}
+    assert desk.shares() == 40
+    assert desk.of().filled == 40
+    assert desk.belief.truth.last_result == "clean"
+
+
+def test_an_order_younger_than_the_snapshot_is_no_drift() -> None:
+    desk = Desk()
+    desk.submit(100, when=5)
+    match = execution("e-1", 40, cum=40, when=5)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=5), match, when=5))
+    desk.tell(snapshot(when=6, started=4))
+    assert desk.belief.drifts == {}
+    assert desk.shares() == 40
+
+
+def test_a_fill_after_the_opening_of_a_torn_read_is_not_double_counted() -> None:
+    """Orders were read before the fill, positions after it."""
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(streamed(ExecType.NEW, report(version=0)))
+    desk.tell(snapshot(report(version=0), when=6, started=4, holdings={"AAPL": 40}))
+    assert desk.belief.drifts["position:AAPL"].state == "suspected"
+    match = execution("e-1", 40, cum=40, when=5)
+    row = report(S.PARTIALLY_FILLED, 40, version=5)
+    desk.tell(streamed(ExecType.TRADE, row, match, when=7), snapshot(row, when=9, holdings={"AAPL": 40}))
+    assert desk.shares() == 40
+    assert desk.belief.drifts == {}
+
+
+def test_cash_of_an_older_snapshot_does_not_undo_newer_fills() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(streamed(ExecType.NEW, report(version=0)))
+    match = execution("e-1", 40, "10", cum=40, when=5)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=5), match, when=5))
+    desk.tell(snapshot(report(version=0), when=6, started=4, cash="100000"))
+    assert desk.belief.cash == 99600
+    desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=5), when=9, cash="99599.99", holdings={"AAPL": 40}))
+    assert desk.belief.cash == D("99599.99")
+
+
+# --- rows that are missing ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", [FULL, ORDERS])
+def test_a_row_that_is_missing_from_a_list_proves_nothing(scope: SnapshotScope) -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(streamed(ExecType.NEW, report(version=0)))
+    for when in (5, 50, 500):
+        desk.tell(snapshot(when=when, scope=scope))
+    assert desk.of().status is S.NEW
+
+
+def test_an_order_that_the_broker_does_not_know_by_id_is_believed_gone_only_after_a_while() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(streamed(ExecType.NEW, report(version=0)))
+    settle = ABSENT_SETTLE.seconds
+    desk.tell(snapshot(when=5, absent=["b-1"]), snapshot(when=5 + settle - 1, absent=["b-1"]))
+    assert desk.of().status is S.NEW
+    assert desk.belief.truth.last_result == "unsettled: order o-4 is unknown to the broker"
+    outcome = desk.tell(snapshot(when=5 + settle, absent=["b-1"]))
+    assert desk.of().status is S.REJECTED
+    assert desk.of().order_id not in desk.belief.open_orders
+    assert ("order_absent", "confirmed", True) in kinds(desk)
+    assert "order_absent" in [view.type for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
+
+
+def test_a_word_in_between_begins_the_absence_anew() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(streamed(ExecType.NEW, report(version=0)))
+    desk.tell(snapshot(when=5, absent=["b-1"]))
+    desk.tell(snapshot(report(version=0), when=20))
+    desk.tell(snapshot(when=36, absent=["b-1"]))
+    assert desk.of().status is S.NEW
+
+
+def test_an_order_believed_gone_returns_at_the_brokers_word() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(streamed(ExecType.NEW, report(version=0)))
+    desk.tell(snapshot(when=5, absent=["b-1"]), snapshot(when=40, absent=["b-1"]))
+    match = execution("e-1", 40, cum=40, when=41)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=41), match, when=41))
+    assert (desk.of().status, desk.shares()) == (S.PARTIALLY_FILLED, 40)
+    assert desk.of().order_id in desk.belief.open_orders
+
+
+# --- rows, executions and ways of learning ------------------------------------------------------------------------
+
+
+def test_a_snapshot_brings_the_executions_behind_a_total() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.lose(1)
+    row = report(S.CANCELED, 40, version=2, average="10.05")
+    both = [execution("e-1", 30, "10", cum=30, when=2), execution("e-2", 10, "10.20", cum=40, when=2)]
+    desk.restore(snapshot(row, when=4, executions=both, holdings={"AAPL": 40}, cash="99598.00"), when=3)
+    leg = desk.of().leg
+    assert (leg.filled, leg.executed, leg.residual, leg.status) == (40, 40, 0, S.CANCELED)
+    assert leg.executed_value == D("402.00")
+    assert all(held.missed for held in leg.executions.values())
+    assert desk.shares() == 40
+    assert desk.belief.cash == D("99598.00")
+
+
+def test_an_execution_of_an_unknown_order_is_asked_after() -> None:
+    desk = Desk()
+    stray = execution("e-1", 10, cum=10, when=3, broker_id="b-77")
+    outcome = desk.tell(snapshot(when=5, executions=[stray]))
+    assert outcome.effects == (FindOrder(broker_order_id=stray.broker_order_id),)
+    assert desk.shares() == 0
+
+
+def test_an_execution_from_before_the_books_is_not_asked_after() -> None:
+    desk = Desk()
+    stray = execution("e-1", 10, cum=10, when=-500, broker_id="b-77")
+    assert desk.tell(snapshot(when=5, executions=[stray])).effects == ()
+
+
+def test_the_same_row_again_changes_nothing_and_says_nothing() -> None:
+    desk = Desk()
+    desk.submit(100)
+    row = report(S.PARTIALLY_FILLED, 40, version=1, average="10")
+    desk.tell(snapshot(row, when=5, holdings={"AAPL": 40}))
+    outcome = desk.tell(snapshot(row, when=6, holdings={"AAPL": 40}))
+    assert outcome.changes.orders == {}
+    assert outcome.changes.fills == []
+    assert desk.of().confirmed_at == at(6)
+
+
+def test_what_a_poll_learns_on_a_live_stream_is_expected_of_the_stream() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=1), when=5, scope=ORDERS, source=Source.POLL))
+    assert desk.shares() == 40
+    assert list(desk.belief.expectations) == ["b-1"]
+    assert desk.belief.drift_log == []
+
+
+def test_a_missed_fill_learned_in_a_gap_is_told_as_a_healed_drift() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.lose(1)
+    desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=1), when=5, scope=ORDERS, source=Source.POLL))
+    assert kinds(desk) == [("order", "healed", False)]
+    assert desk.belief.expectations == {}
+    assert desk.belief.counters["fills_missed_by_stream"] == 1
+
+
+def test_an_order_in_doubt_ends_with_its_row_in_a_snapshot() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.answer(RequestOutcome.UNKNOWN)
+    desk.tell(snapshot(report(S.NEW, version=0), when=5, scope=ORDERS, source=Source.POLL))
+    assert desk.of().in_doubt is None
+    assert desk.of().status is S.NEW
+
+
+# --- the account --------------------------------------------------------------------------------------------------
+
+
+def test_a_blocked_account_halts_until_it_is_free() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=5, holdings={"AAPL": 10}, blocked=True))
+    assert desk.belief.trading_state is TradingState.HALTED
+    assert desk.belief.halt_generation == 1
+    outcome = desk.submit(1, Side.BUY)
+    assert outcome.denied is not None
+    desk.tell(snapshot(when=6, holdings={"AAPL": 10}))
+    assert desk.belief.trading_state is TradingState.ACTIVE
+
+
+def test_a_snapshot_of_another_account_is_not_believed_and_stops_trading() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    strange = report(S.FILLED, 7, version=4, broker_id="b-9", client_id="theirs")
+    for when in (5, 8, 60):
+        desk.tell(snapshot(strange, when=when, account="OTHER", holdings={"MSFT": 7}, cash="5"))
+    assert (desk.shares("AAPL"), desk.shares("MSFT"), desk.belief.cash) == (10, 0, 100000)
+    assert desk.belief.find_order("b-9") is None
+    assert desk.belief.trading_state is TradingState.HALTED
+    assert desk.belief.truth.last_result.startswith("failed: the broker answers for account OTHER")
+    desk.tell(snapshot(when=90, holdings={"AAPL": 10}))
+    assert desk.belief.trading_state is TradingState.ACTIVE
+
+
+def test_drawdown_is_measured_from_the_highest_equity_told() -> None:
+    desk = Desk()
+    for when, equity in ((1, "110000"), (2, "99000"), (3, "104500")):
+        desk.tell(snapshot(when=when, cash=equity))
+    assert desk.belief.peak_equity == 110000
+    assert desk.belief.max_drawdown == D("-0.1")
