@@ -1,0 +1,123 @@
+"""Virtual time: an event loop whose clock jumps to the next thing to do, so that an hour passes in a moment.
+
+No socket, no thread and no real waiting: what runs here depends on nothing but its inputs, and runs again in exactly
+the same order. Work meant for a thread is done at once, and its answer delivered after `disk_s` of virtual time.
+A program that can go no further, or that spins without letting time pass, fails with a word about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+START = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
+SPINS_MAX = 100_000
+"""Rounds of the loop without time passing, after which it is taken to spin for ever."""
+
+
+class Stuck(RuntimeError):
+    """Nothing is left that could ever happen, or nothing ever lets time pass."""
+
+
+class _NoSockets:
+    """Stands where a selector stands: instead of waiting it moves the time on."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._spins = 0
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise Stuck(f"nothing is left to wait for at {self._loop.time():.3f} s of virtual time")
+        if timeout > 0:
+            self._spins = 0
+            self._loop.pass_time(timeout)
+        else:
+            self._spins += 1
+            if self._spins > SPINS_MAX:
+                raise Stuck(f"time does not pass any more at {self._loop.time():.3f} s of virtual time")
+        return []
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """An event loop in virtual time; `disk_s` is how long work in a thread seems to take."""
+
+    def __init__(self, *, disk_s: float = 0.0) -> None:
+        super().__init__()
+        self.disk_s = disk_s
+        self._now = 0.0
+        self._clock_resolution = 1e-9
+        self._selector = _NoSockets(self)
+
+    def time(self) -> float:
+        """Seconds since the loop was made."""
+        return self._now
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the time on."""
+        self._now += seconds
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Do the work now; deliver the answer later."""
+        answer: asyncio.Future[T] = self.create_future()
+        try:
+            result = func(*args)
+        except Exception as error:
+            self._deliver(answer, answer.set_exception, error)
+        else:
+            self._deliver(answer, answer.set_result, result)
+        return answer
+
+    def _deliver(self, answer: asyncio.Future[T], put: Callable[[Any], None], value: Any) -> None:
+        def arrive() -> None:
+            if not answer.done():
+                put(value)
+
+        if self.disk_s:
+            self.call_later(self.disk_s, arrive)
+        else:
+            arrive()
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        """There are none."""
+
+    def _write_to_self(self) -> None:
+        """Nobody sleeps who would have to be woken."""
+
+
+class VirtualClock:
+    """The clock of the running virtual loop."""
+
+    def now(self) -> datetime:
+        """Aware UTC time; the loop's beginning is START."""
+        return START + timedelta(microseconds=round(asyncio.get_running_loop().time() * 1_000_000))
+
+    def monotonic(self) -> float:
+        """Seconds of virtual time."""
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        await asyncio.sleep(max(0.0, seconds))
+
+
+def run_virtual(main: Coroutine[Any, Any, T], *, disk_s: float = 0.0) -> T:
+    """Run one program to its end in virtual time."""
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(disk_s=disk_s)) as runner:
+        return runner.run(main)
+
+
+async def until(what: Callable[[], object], *, within_s: float = 60.0, told: str = "") -> None:
+    """Let virtual time pass until `what` holds; AssertionError when it never does."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while not what():
+        assert loop.time() < deadline, f"waited {within_s:g} s of virtual time for {told or what}"
+        await asyncio.sleep(0.01)
