@@ -6,7 +6,7 @@ import pytest
 from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
 
 from trueup.core.effects import FindOrder, TakeSnapshot
-from trueup.core.events import ClockTicked, SnapshotFailed
+from trueup.core.events import ClockTicked, SnapshotFailed, SnapshotTaken
 from trueup.core.model import ExecType, OrderStatus, RequestOutcome, Side, SnapshotScope, Source, TradingState
 from trueup.core.reconcile import ABSENT_SETTLE, POSITION_SETTLE, RECHECK
 from trueup.core.views import Channel, RiskAlertView
@@ -132,10 +132,10 @@ def test_a_second_full_snapshot_confirms_and_trues_up_with_evidence() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_does_not_confirm(second: object, why: str) -> None:
+def test_what_does_not_confirm(second: SnapshotTaken, why: str) -> None:
     desk = Desk(holdings={"AAPL": 10})
     desk.tell(snapshot(when=5, holdings={"AAPL": 12}))
-    desk.tell(second)  # type: ignore[arg-type]
+    desk.tell(second)
     assert desk.shares() == 10, why
     assert desk.belief.drifts["position:AAPL"].state == "suspected"
 

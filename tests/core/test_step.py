@@ -1,0 +1,734 @@
+"""The one door: what each input does, what it asks the shell to do, and how doubt ends."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
+
+from trueup.core.commands import CancelOrder, Command, Kill, Reconcile, ReplaceOrder, Resume
+from trueup.core.effects import FindOrder, RecycleFeed, SendCancel, SendOrder, SendReplace, TakeSnapshot
+from trueup.core.events import ClockTicked, Event, RuntimeStarted, SignalGenerated
+from trueup.core.model import (
+    BrokerOrderId,
+    ClientOrderId,
+    ExecType,
+    FeedName,
+    FeedStatus,
+    OrderId,
+    OrderReport,
+    OrderStatus,
+    RequestKind,
+    RequestOutcome,
+    SnapshotScope,
+    Source,
+    Symbol,
+    TradingState,
+)
+from trueup.core.step import CANCEL_OVERDUE, LOOKUP_FIRST, LOOKUP_SETTLE
+from trueup.core.transition import STREAM_GRACE
+from trueup.core.views import Channel, KillSwitchView, RiskAlertView, SignalView
+
+S = OrderStatus
+ACCEPTED, REFUSED, NOT_SENT, UNKNOWN = (
+    RequestOutcome.ACCEPTED,
+    RequestOutcome.REFUSED,
+    RequestOutcome.NOT_SENT,
+    RequestOutcome.UNKNOWN,
+)
+SUBMIT, CANCEL, REPLACE = RequestKind.SUBMIT, RequestKind.CANCEL, RequestKind.REPLACE
+
+
+def working(filled: int = 0) -> Desk:
+    """A live desk with one working order of 100, c-1 at the broker as b-1."""
+    desk = Desk()
+    desk.submit(100)
+    desk.tell(streamed(ExecType.NEW, report(version=0)))
+    if filled:
+        match = execution("e-0", filled, cum=filled, when=0.5)
+        desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, filled, version=0.5), match, when=0.5))
+    desk.effects.clear()
+    return desk
+
+
+def replacing(quantity: int = 150) -> Desk:
+    """The same, with a replace just sent; its name is n-1."""
+    desk = working()
+    desk.tell(ReplaceOrder(at=at(1), order_id=desk.of().order_id, quantity=D(quantity)))
+    return desk
+
+
+def replace_name(desk: Desk) -> str:
+    (effect,) = desk.wants(SendReplace)
+    assert isinstance(effect, SendReplace)
+    return effect.change.client_order_id
+
+
+def cancel(desk: Desk, when: float = 1) -> None:
+    desk.tell(CancelOrder(at=at(when), order_id=desk.of().order_id))
+
+
+def successor(desk: Desk, status: S = S.NEW, filled: int = 0, *, version: float = 2) -> OrderReport:
+    return report(
+        status, filled, version=version, broker_id="b-2", client_id=replace_name(desk), quantity=150, replaces="b-1"
+    )
+
+
+def test_every_input_type_is_in_this_files_tables() -> None:
+    told = {
+        "OrderReported", "SnapshotTaken", "SnapshotFailed", "RequestAnswered", "OrderLookedUp", "FeedAcknowledged",
+        "FeedRestored", "FeedLost", "FrameQuarantined", "SignalGenerated", "RuntimeStarted", "ClockTicked",
+        "SubmitOrder", "CancelOrder", "ReplaceOrder", "Kill", "Resume", "Reconcile",
+    }  # fmt: skip
+    assert {kind.__name__ for kind in (*get_args(Event), *get_args(Command))} == told
+
+
+# --- submit -------------------------------------------------------------------------------------------------------
+
+
+def test_a_submit_is_an_intent_first_and_then_one_effect() -> None:
+    desk = Desk()
+    outcome = desk.submit(100)
+    order = desk.of()
+    assert outcome.order_id == order.order_id == "o-4"
+    assert (order.status, order.in_flight, order.origin) == (S.PENDING_NEW, SUBMIT, "operator")
+    (effect,) = outcome.effects
+    assert isinstance(effect, SendOrder)
+    assert (effect.order_id, effect.allowed.order.client_order_id, effect.halt_generation) == ("o-4", "c-1", 0)
+
+
+def test_without_a_name_one_is_coined_from_the_place_in_the_journal() -> None:
+    desk = Desk()
+    outcome = desk.submit(100, client_id="")
+    (effect,) = outcome.effects
+    assert isinstance(effect, SendOrder)
+    assert effect.allowed.order.client_order_id == "tu-table-4"
+
+
+def test_an_accepted_reply_settles_the_request() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.answer(ACCEPTED, report(S.PENDING_NEW, version=1), when=1)
+    order = desk.of()
+    assert (order.in_flight, order.in_doubt, order.leg.broker_order_id) == (None, None, "b-1")
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(REFUSED, S.REJECTED), (NOT_SENT, S.DENIED)])
+def test_a_request_that_came_to_nothing_ends_the_order(outcome: RequestOutcome, status: S) -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.answer(outcome, message="insufficient buying power", code="40310000", when=1)
+    order = desk.of()
+    assert order.status is status
+    assert order.order_id not in desk.belief.open_orders
+    assert "insufficient buying power" in order.reason
+
+
+def test_a_refusal_after_the_broker_has_spoken_changes_nothing() -> None:
+    desk = working()
+    desk.answer(REFUSED, message="client_order_id must be unique")
+    assert desk.of().status is S.NEW
+    assert desk.of().order_id in desk.belief.open_orders
+
+
+def test_an_answer_to_a_request_nobody_knows_is_counted() -> None:
+    desk = Desk()
+    desk.answer(ACCEPTED, client_id="stranger")
+    assert desk.belief.counters["answers_to_unknown_requests"] == 1
+    assert desk.belief.orders == {}
+
+
+# --- the doubt about a submit -------------------------------------------------------------------------------------
+
+
+def doubtful() -> Desk:
+    desk = Desk()
+    desk.submit(100)
+    desk.answer(UNKNOWN, message="no answer", when=1)
+    return desk
+
+
+def test_a_lost_answer_is_doubt_and_a_question() -> None:
+    desk = doubtful()
+    order = desk.of()
+    assert (order.in_doubt, order.in_flight, order.status) == (SUBMIT, None, S.PENDING_NEW)
+    assert desk.wants(FindOrder) == [FindOrder(client_order_id=ClientOrderId("c-1"), not_before=at(1) + LOOKUP_FIRST)]
+    assert len(desk.wants(SendOrder)) == 1
+    assert desk.belief.in_doubt() == ["c-1"]
+
+
+def test_no_clock_ends_a_doubt() -> None:
+    desk = doubtful()
+    for day in range(1, 4):
+        desk.tell(ClockTicked(at=at(day * 86400)))
+    assert desk.of().in_doubt is SUBMIT
+    assert desk.of().order_id in desk.belief.open_orders
+
+
+SPEAKERS = {
+    "stream": lambda desk: desk.tell(streamed(ExecType.NEW, report(version=2), when=3)),
+    "late reply": lambda desk: desk.answer(ACCEPTED, report(S.NEW, version=2), when=3),
+    "look-up": lambda desk: desk.find(report(S.NEW, version=2), client_id="c-1", started=3),
+    "poll": lambda desk: desk.tell(
+        snapshot(report(S.NEW, version=2), when=3, scope=SnapshotScope.ORDERS, source=Source.POLL)
+    ),
+    "snapshot": lambda desk: desk.tell(snapshot(report(S.NEW, version=2), when=3)),
+}
+
+
+@pytest.mark.parametrize("speaker", list(SPEAKERS))
+def test_any_word_of_the_broker_ends_the_doubt(speaker: str) -> None:
+    desk = doubtful()
+    SPEAKERS[speaker](desk)
+    order = desk.of()
+    assert (order.in_doubt, order.doubt_since, order.status) == (None, None, S.NEW)
+    assert order.leg.broker_order_id == "b-1"
+    assert len(desk.belief.orders) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "given_up"),
+    [
+        ([2], False),
+        ([2, 3, 4, 5], False),  # all within the settle time of the doubt
+        ([6], False),
+        ([6, 7, 8, 10.9], False),  # the second must be a settle time after the first
+        ([6, 11], True),
+        ([2, 6, 7, 11], True),
+    ],
+)
+def test_only_two_counted_answers_end_it_otherwise(asked: list[float], given_up: bool) -> None:
+    assert LOOKUP_SETTLE.seconds == 5
+    desk = doubtful()
+    for started in asked:
+        desk.find(None, client_id="c-1", started=started)
+    order = desk.of()
+    assert (order.status is S.DENIED) == given_up
+    assert (order.in_doubt is None) == given_up
+    assert (order.order_id in desk.belief.open_orders) != given_up
+    if not given_up:
+        (*_, last) = desk.wants(FindOrder)
+        assert last == FindOrder(client_order_id=ClientOrderId("c-1"), not_before=at(asked[-1]) + LOOKUP_SETTLE)
+
+
+def test_an_order_given_up_returns_at_the_brokers_word() -> None:
+    desk = doubtful()
+    desk.find(None, client_id="c-1", started=6)
+    desk.find(None, client_id="c-1", started=11)
+    match = execution("e-1", 100, cum=100, when=12)
+    desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=12), match, when=12))
+    assert (desk.of().status, desk.shares()) == (S.FILLED, 100)
+    assert len(desk.belief.orders) == 1
+
+
+def test_a_lost_answer_after_the_stream_has_spoken_is_no_doubt() -> None:
+    desk = working()
+    desk.answer(UNKNOWN, message="timeout", when=2)
+    assert desk.of().in_doubt is None
+    assert desk.wants(FindOrder) == []
+
+
+def test_not_found_about_an_order_without_doubt_changes_nothing() -> None:
+    desk = working()
+    for started in (10, 20, 30):
+        desk.find(None, broker_id="b-1", started=started)
+        desk.find(None, client_id="c-1", started=started)
+    assert desk.of().status is S.NEW
+
+
+def test_a_find_of_a_stranger_adopts_it() -> None:
+    desk = Desk()
+    desk.find(report(S.NEW, version=2, client_id="theirs", broker_id="b-9"), broker_id="b-9", started=3)
+    assert desk.of("b-9").origin == "external"
+    desk.find(None, broker_id="b-10", started=4)
+    assert desk.belief.find_order("b-10") is None
+
+
+# --- cancel -------------------------------------------------------------------------------------------------------
+
+
+def test_a_cancel_is_asked_for_and_not_assumed() -> None:
+    desk = working()
+    cancel(desk)
+    assert desk.effects == [
+        SendCancel(
+            order_id=desk.of().order_id, client_order_id=ClientOrderId("c-1"), broker_order_id=BrokerOrderId("b-1")
+        )
+    ]
+    assert desk.of().status is S.PENDING_CANCEL
+    desk.answer(ACCEPTED, kind=CANCEL, when=2)
+    assert desk.of().status is S.PENDING_CANCEL
+    match = execution("e-1", 40, cum=40, when=3)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=3), match, when=3))
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, 40, version=4), when=4))
+    assert (desk.of().status, desk.of().filled, desk.of().cancel_wanted) == (S.CANCELED, 40, False)
+
+
+def test_a_cancel_of_what_is_unknown_or_over_is_refused() -> None:
+    desk = working()
+    unknown = desk.tell(CancelOrder(at=at(1), order_id=OrderId("o-99")))
+    assert unknown.denied is not None
+    assert unknown.denied.code == "unknown_order"
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, version=2)))
+    over = desk.tell(CancelOrder(at=at(3), order_id=desk.of().order_id))
+    assert over.denied is not None
+    assert over.denied.code == "order_is_final"
+    assert desk.wants(SendCancel) == []
+
+
+def test_a_cancel_before_the_broker_has_named_the_order_is_sent_once_it_has() -> None:
+    desk = Desk()
+    desk.submit(100)
+    cancel(desk)
+    assert desk.wants(SendCancel) == []
+    desk.answer(ACCEPTED, report(S.PENDING_NEW, version=2), when=2)
+    assert [effect.broker_order_id for effect in desk.wants(SendCancel) if isinstance(effect, SendCancel)] == ["b-1"]
+
+
+def test_a_refused_cancel_is_taken_back_and_looked_into() -> None:
+    desk = working()
+    cancel(desk)
+    desk.answer(REFUSED, kind=CANCEL, message="order is not cancelable", code="42210000", when=2)
+    assert desk.of().status is S.NEW
+    assert desk.wants(FindOrder) == [FindOrder(broker_order_id=BrokerOrderId("b-1"))]
+    desk.find(report(S.FILLED, 100, version=2), broker_id="b-1", started=3)
+    assert (desk.of().status, desk.shares()) == (S.FILLED, 100)
+
+
+def test_a_cancel_without_an_answer_stays_wanted_and_is_asked_for_again_after_a_look() -> None:
+    desk = working()
+    cancel(desk)
+    desk.answer(UNKNOWN, kind=CANCEL, when=2)
+    assert (desk.of().in_doubt, desk.of().status) == (CANCEL, S.PENDING_CANCEL)
+    desk.find(report(S.NEW, version=0), broker_id="b-1", started=4)
+    assert desk.of().in_doubt is None
+    assert len(desk.wants(SendCancel)) == 2
+    assert desk.of().status is S.PENDING_CANCEL
+
+
+def test_an_overdue_cancel_is_told_and_asked_for_again() -> None:
+    desk = working()
+    cancel(desk)
+    due = at(1) + CANCEL_OVERDUE
+    outcome = desk.tell(ClockTicked(at=due))
+    assert [type(effect) for effect in outcome.effects] == [FindOrder, SendCancel]
+    assert [view.type for _, view in outcome.changes.views if isinstance(view, RiskAlertView)] == ["cancel_overdue"]
+    assert desk.belief.next_deadline == due + CANCEL_OVERDUE
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, version=40), when=40))
+    assert desk.tell(ClockTicked(at=due + CANCEL_OVERDUE)).effects == ()
+    assert desk.belief.next_deadline is None
+
+
+def test_asking_twice_for_a_cancel_keeps_one_watch() -> None:
+    desk = working()
+    cancel(desk)
+    cancel(desk, 2)
+    assert len(desk.belief.timers) == 1
+
+
+def test_a_lost_answer_to_a_cancel_of_what_has_ended_is_no_doubt() -> None:
+    desk = working()
+    cancel(desk)
+    desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=2), when=2))
+    desk.answer(UNKNOWN, kind=CANCEL, when=3)
+    order = desk.of()
+    assert (order.in_doubt, order.is_terminal) == (None, True)
+    assert order.order_id not in desk.belief.open_orders
+
+
+@pytest.mark.parametrize("outcome", [UNKNOWN, REFUSED, ACCEPTED])
+def test_a_cancels_answer_ends_no_other_doubt(outcome: RequestOutcome) -> None:
+    desk = replacing()
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=replace_name(desk), when=2)
+    cancel(desk, 3)
+    desk.answer(outcome, kind=CANCEL, when=4)
+    assert desk.of().in_doubt is REPLACE
+
+
+# --- replace ------------------------------------------------------------------------------------------------------
+
+
+def test_a_replace_is_one_effect_under_a_new_name() -> None:
+    desk = replacing()
+    (effect,) = desk.effects
+    assert isinstance(effect, SendReplace)
+    assert (effect.broker_order_id, effect.change.quantity, effect.halt_generation) == ("b-1", 150, 0)
+    assert desk.of().status is S.PENDING_REPLACE
+    assert len(desk.of().legs) == 2
+    assert desk.of(effect.change.client_order_id) is desk.of("c-1")
+
+
+def test_a_replace_that_worked_is_one_order_with_two_legs() -> None:
+    desk = replacing()
+    desk.answer(ACCEPTED, successor(desk), kind=REPLACE, client_id=replace_name(desk), when=2)
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, 10, version=2, replaced_by="b-2"), when=3))
+    order = desk.of()
+    assert (order.status, order.filled, order.leaves) == (S.NEW, 10, 150)
+    assert [leg.broker_order_id for leg in order.legs] == ["b-1", "b-2"]
+    assert len(desk.belief.orders) == 1
+    assert desk.shares() == 10
+
+
+def test_a_refused_replace_leaves_the_order_as_the_broker_says() -> None:
+    desk = replacing()
+    desk.answer(REFUSED, kind=REPLACE, client_id=replace_name(desk), message="nothing changed", when=2)
+    order = desk.of()
+    assert (order.status, order.in_flight, order.leaves) == (S.NEW, None, 100)
+    assert desk.wants(FindOrder) == [FindOrder(broker_order_id=BrokerOrderId("b-1"))]
+    assert order.reason == ""
+
+
+def test_the_brokers_event_refuses_a_replace_too() -> None:
+    desk = replacing()
+    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.NEW, version=2), when=2))
+    assert (desk.of().status, desk.of().in_flight, desk.of().leaves) == (S.NEW, None, 100)
+
+
+def test_a_replace_in_doubt_is_looked_up_by_its_own_name() -> None:
+    desk = replacing()
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=replace_name(desk), when=2)
+    order = desk.of()
+    assert (order.in_doubt, order.status, order.leaves) == (REPLACE, S.PENDING_REPLACE, 150)
+    assert desk.wants(FindOrder) == [
+        FindOrder(client_order_id=ClientOrderId(replace_name(desk)), not_before=at(2) + LOOKUP_FIRST)
+    ]
+    desk.tell(streamed(ExecType.STATUS, report(S.NEW, version=1), when=3))
+    assert desk.of().in_doubt is REPLACE, "a word about the old leg says nothing of the new one"
+    desk.find(successor(desk), client_id=replace_name(desk), started=4)
+    assert (desk.of().in_doubt, desk.of().leg.broker_order_id) == (None, "b-2")
+
+
+def test_a_replace_given_up_asks_after_the_old_order_and_follows_it() -> None:
+    """The replace worked, but the broker kept another name for it."""
+    desk = replacing()
+    name = replace_name(desk)
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=name, when=2)
+    desk.find(None, client_id=name, started=8)
+    desk.find(None, client_id=name, started=14)
+    assert desk.of().in_doubt is None
+    assert desk.effects[-1] == FindOrder(broker_order_id=BrokerOrderId("b-1"))
+    desk.find(report(S.REPLACED, version=2, replaced_by="b-2"), broker_id="b-1", started=15)
+    assert desk.effects[-1] == FindOrder(broker_order_id=BrokerOrderId("b-2"))
+    assert not desk.of().is_terminal
+    assert desk.of().order_id in desk.belief.open_orders
+    found = report(S.NEW, version=2, broker_id="b-2", client_id="generated", quantity=150, replaces="b-1")
+    desk.find(found, broker_id="b-2", started=16)
+    assert desk.of("b-2") is desk.of("c-1")
+    assert (desk.of().status, desk.of().leaves) == (S.NEW, 150)
+
+
+def test_the_old_order_may_fill_while_its_replace_is_under_way() -> None:
+    desk = replacing()
+    match = execution("e-1", 100, cum=100, when=2)
+    desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=2), match, when=2))
+    desk.answer(REFUSED, kind=REPLACE, client_id=replace_name(desk), message="order is filled", when=3)
+    assert (desk.of().status, desk.of().filled, desk.shares()) == (S.FILLED, 100, 100)
+    assert desk.of().order_id not in desk.belief.open_orders
+
+
+def test_a_cancel_wanted_follows_the_order_to_its_new_leg() -> None:
+    desk = replacing()
+    cancel(desk, 2)
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=2, replaced_by="b-2"), when=3))
+    desk.tell(streamed(ExecType.NEW, successor(desk), when=3))
+    assert [effect.broker_order_id for effect in desk.wants(SendCancel) if isinstance(effect, SendCancel)] == [
+        "b-1",
+        "b-2",
+    ]
+    assert desk.of().status is S.PENDING_CANCEL
+
+
+def test_a_cancel_outlives_the_refusal_of_a_replacement() -> None:
+    desk = replacing()
+    desk.answer(ACCEPTED, successor(desk, S.PENDING_NEW), kind=REPLACE, client_id=replace_name(desk), when=2)
+    cancel(desk, 3)
+    desk.tell(streamed(ExecType.REJECTED, successor(desk, S.REJECTED, version=4), when=4))
+    assert desk.of().cancel_wanted, "the old order is still there"
+    assert desk.of().status is S.PENDING_CANCEL
+
+
+def test_a_successor_heard_of_first_and_its_order_become_one_without_a_ghost() -> None:
+    """Ours is in doubt, somebody replaces it by hand; the successor is heard of before, and tied together after."""
+    desk = doubtful()
+    by_hand = report(S.NEW, version=4, broker_id="b-2", client_id="by-hand", quantity=150, replaces="b-1")
+    desk.tell(streamed(ExecType.NEW, by_hand, when=4))
+    assert desk.of("b-2").origin == "external"
+    desk.tell(streamed(ExecType.NEW, report(version=2), when=5))
+    desk.tell(streamed(ExecType.NEW, by_hand, when=6))
+    assert desk.of("b-2") is desk.of("c-1")
+    assert list(desk.belief.open_orders) == list(desk.belief.orders) == [desk.of().order_id]
+    assert list(desk.belief.open_by_symbol[AAPL]) == [desk.of().order_id]
+
+
+@pytest.mark.parametrize(
+    ("terms", "code"),
+    [
+        ({}, "nothing_to_change"),
+        ({"quantity": "0"}, "invalid_quantity"),
+        ({"quantity": "NaN"}, "invalid_quantity"),
+        ({"quantity": "Infinity"}, "invalid_quantity"),
+        ({"limit_price": "-1"}, "invalid_limit_price"),
+        ({"stop_price": "0"}, "invalid_stop_price"),
+        ({"quantity": "40"}, "invalid_quantity"),  # 40 are filled already
+    ],
+)
+def test_bad_terms_of_a_replace_are_named(terms: dict[str, str], code: str) -> None:
+    desk = working(filled=40)
+    numbers = {name: D(text) for name, text in terms.items()}
+    outcome = desk.tell(ReplaceOrder(at=at(1), order_id=desk.of().order_id, **numbers))
+    assert outcome.denied is not None
+    assert outcome.denied.code == code
+    assert desk.wants(SendReplace) == []
+    assert len(desk.of().legs) == 1
+
+
+def test_a_busy_order_is_not_replaced() -> None:
+    desk = replacing()
+    outcome = desk.tell(ReplaceOrder(at=at(2), order_id=desk.of().order_id, quantity=D(160)))
+    assert outcome.denied is not None
+    assert outcome.denied.code == "order_busy"
+
+
+@pytest.mark.parametrize(("quantity", "passes"), [(50, True), (100, True), (101, False)])
+def test_in_a_gap_an_order_may_only_shrink(quantity: int, passes: bool) -> None:
+    desk = working()
+    desk.lose(1)
+    outcome = desk.tell(ReplaceOrder(at=at(2), order_id=desk.of().order_id, quantity=D(quantity)))
+    assert (outcome.denied is None) == passes
+
+
+@pytest.mark.parametrize(("quantity", "passes"), [(50, True), (101, False)])
+def test_while_its_position_is_doubtful_an_order_may_only_shrink(quantity: int, passes: bool) -> None:
+    desk = working()
+    desk.tell(snapshot(report(version=0), when=2, holdings={"AAPL": 7}))
+    outcome = desk.tell(ReplaceOrder(at=at(3), order_id=desk.of().order_id, quantity=D(quantity)))
+    assert (outcome.denied is None) == passes
+
+
+# --- kill and resume ----------------------------------------------------------------------------------------------
+
+
+def test_a_kill_cancels_every_working_order_and_stops_the_rest() -> None:
+    desk = working()
+    desk.tell(streamed(ExecType.NEW, report(version=1, broker_id="b-9", client_id="theirs"), when=1))
+    outcome = desk.tell(Kill(at=at(2), reason="storm"))
+    cancelled = [effect.broker_order_id for effect in outcome.effects if isinstance(effect, SendCancel)]
+    assert cancelled == ["b-1", "b-9"]
+    assert desk.belief.trading_state is TradingState.KILLED
+    assert desk.belief.halt_generation == 1
+    (view,) = [view for channel, view in outcome.changes.views if channel is Channel.RISK_KILL_SWITCH]
+    assert isinstance(view, KillSwitchView)
+    assert (view.action, view.state, view.open_orders_remaining) == ("activate", "KILLED", 2)
+
+
+def test_what_was_decided_before_a_kill_carries_the_older_generation() -> None:
+    desk = Desk()
+    desk.submit(100)
+    (effect,) = desk.wants(SendOrder)
+    desk.tell(Kill(at=at(1), reason="storm"))
+    assert isinstance(effect, SendOrder)
+    assert effect.halt_generation < desk.belief.halt_generation
+    desk.answer(NOT_SENT, message="killed meanwhile", when=2)
+    assert desk.of().status is S.DENIED
+
+
+def test_a_kill_keeps_asking_although_a_cancel_is_refused() -> None:
+    desk = working()
+    desk.tell(Kill(at=at(1), reason="storm"))
+    desk.tell(streamed(ExecType.CANCEL_REJECTED, report(S.NEW, version=2), when=2))
+    desk.answer(REFUSED, kind=CANCEL, message="pending replace", when=2)
+    assert desk.of().cancel_wanted
+    outcome = desk.tell(ClockTicked(at=at(1) + CANCEL_OVERDUE))
+    assert [type(effect) for effect in outcome.effects] == [FindOrder, SendCancel]
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, version=40), when=40))
+    assert not desk.of().cancel_wanted
+
+
+def test_a_kill_reaches_an_order_whose_outcome_is_unknown() -> None:
+    desk = doubtful()
+    desk.tell(Kill(at=at(2), reason="storm"))
+    assert desk.wants(SendCancel) == []
+    desk.find(report(S.NEW, version=1), client_id="c-1", started=3)
+    assert [effect.broker_order_id for effect in desk.wants(SendCancel) if isinstance(effect, SendCancel)] == ["b-1"]
+
+
+def test_a_resume_asks_for_the_truth() -> None:
+    desk = Desk()
+    desk.tell(Kill(at=at(1), reason="storm"))
+    outcome = desk.tell(Resume(at=at(2), reason="over"))
+    assert desk.belief.trading_state is TradingState.ACTIVE
+    assert outcome.effects == (TakeSnapshot(scope=SnapshotScope.FULL, reason="resumed after a kill"),)
+
+
+def test_a_resume_in_a_gap_leaves_entries_gated() -> None:
+    desk = Desk()
+    desk.lose(1)
+    desk.tell(Kill(at=at(2), reason="storm"), Resume(at=at(3), reason="over"))
+    assert desk.belief.trading_state is TradingState.REDUCE_ONLY
+
+
+# --- a new process ------------------------------------------------------------------------------------------------
+
+
+def started(when: float = 100) -> RuntimeStarted:
+    return RuntimeStarted(at=at(when), version="2", broker="paper")
+
+
+def test_a_request_without_an_answer_is_in_doubt_after_a_restart() -> None:
+    desk = Desk()
+    desk.submit(100)
+    desk.effects.clear()
+    desk.tell(started())
+    assert desk.of().in_doubt is SUBMIT
+    assert desk.effects == [FindOrder(client_order_id=ClientOrderId("c-1"), not_before=at(100) + LOOKUP_FIRST)]
+    assert desk.wants(SendOrder) == []
+
+
+def test_the_counting_of_look_ups_begins_anew_with_the_process() -> None:
+    desk = doubtful()
+    desk.find(None, client_id="c-1", started=6)
+    desk.tell(started())
+    desk.find(None, client_id="c-1", started=101)
+    assert desk.of().in_doubt is SUBMIT
+    desk.find(None, client_id="c-1", started=105)
+    assert desk.of().in_doubt is SUBMIT
+    desk.find(None, client_id="c-1", started=110)
+    assert desk.of().in_doubt is None
+
+
+def test_a_wanted_cancel_is_asked_for_again_after_a_restart() -> None:
+    desk = working()
+    cancel(desk)
+    desk.effects.clear()
+    desk.tell(started())
+    assert [type(effect) for effect in desk.effects] == [SendCancel]
+    assert desk.belief.next_deadline == at(100) + CANCEL_OVERDUE
+
+
+def test_a_kill_survives_a_restart() -> None:
+    desk = Desk()
+    desk.tell(Kill(at=at(1), reason="storm"), started())
+    desk.restore(snapshot(when=102), when=101)
+    assert desk.belief.trading_state is TradingState.KILLED
+    assert desk.belief.halt_generation == 1
+
+
+def test_a_suspected_drift_is_looked_at_again_after_a_restart() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=5, holdings={"AAPL": 12}), started())
+    outcome = desk.tell(ClockTicked(at=at(100)))
+    assert outcome.effects == (TakeSnapshot(scope=SnapshotScope.FULL, reason="suspected drift: position:AAPL"),)
+
+
+# --- a mute stream ------------------------------------------------------------------------------------------------
+
+
+def polled(filled: int = 40, when: float = 5) -> Desk:
+    desk = working()
+    row = report(S.PARTIALLY_FILLED, filled, version=when - 1)
+    desk.tell(snapshot(row, when=when, scope=SnapshotScope.ORDERS, source=Source.POLL))
+    desk.effects.clear()
+    return desk
+
+
+def test_a_stream_that_never_tells_what_a_poll_found_is_mute() -> None:
+    desk = polled()
+    outcome = desk.tell(ClockTicked(at=at(5) + STREAM_GRACE))
+    (effect,) = outcome.effects
+    assert isinstance(effect, RecycleFeed)
+    assert effect.feed is FeedName.BROKER_EVENTS
+    assert desk.belief.feeds[FeedName.BROKER_EVENTS].status is FeedStatus.SUSPECT
+    gap = desk.belief.truth.open_gap
+    assert gap is not None
+    assert (gap.opened_at, gap.missed, gap.learned_by) == (at(0), 1, {"poll": 1})
+    assert desk.belief.entries_gated
+    assert desk.belief.counters["fills_missed_by_stream"] == 1
+
+
+def test_a_stream_that_tells_it_a_little_later_is_not() -> None:
+    desk = polled()
+    match = execution("e-1", 40, cum=40, when=4)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=4), match, when=7))
+    assert desk.tell(ClockTicked(at=at(5) + STREAM_GRACE)).effects == ()
+    assert not desk.belief.entries_gated
+    assert desk.shares() == 40
+
+
+def test_a_later_event_of_the_same_order_tells_it_too() -> None:
+    desk = polled()
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, 40, version=6), when=6))
+    assert desk.tell(ClockTicked(at=at(5) + STREAM_GRACE)).effects == ()
+
+
+def test_an_older_event_does_not() -> None:
+    desk = polled()
+    desk.tell(streamed(ExecType.NEW, report(version=0), when=6))
+    assert len(desk.tell(ClockTicked(at=at(5) + STREAM_GRACE)).effects) == 1
+
+
+def test_nothing_is_expected_of_a_stream_that_was_lost_meanwhile() -> None:
+    desk = polled()
+    desk.lose(6)
+    assert desk.tell(ClockTicked(at=at(5) + STREAM_GRACE)).effects == ()
+    assert len(desk.belief.truth.gaps) == 1
+
+
+def test_the_cut_of_a_mute_stream_opens_no_second_gap() -> None:
+    desk = polled()
+    desk.tell(ClockTicked(at=at(5) + STREAM_GRACE))
+    desk.lose(9, "recycled")
+    assert len(desk.belief.truth.gaps) == 1
+    row = report(S.PARTIALLY_FILLED, 40, version=4)
+    desk.restore(snapshot(row, when=11, holdings={"AAPL": 40}), when=10)
+    assert desk.belief.truth.open_gap is None
+    assert not desk.belief.entries_gated
+
+
+# --- the rest -----------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_is_shown_and_moves_nothing() -> None:
+    desk = Desk()
+    outcome = desk.tell(
+        SignalGenerated(
+            at=at(1),
+            strategy_name="sma",
+            symbol=Symbol("AAPL"),
+            direction="BUY",
+            strength=D("0.75"),
+            indicators={"rsi": D("42.5")},
+        )
+    )
+    ((channel, view),) = outcome.changes.views
+    assert channel is Channel.SIGNAL_GENERATED
+    assert isinstance(view, SignalView)
+    assert (view.symbol, view.strength, view.metadata) == ("AAPL", D("0.75"), {"indicators": {"rsi": D("42.5")}})
+    assert desk.belief.orders == {}
+
+
+def test_a_wish_to_reconcile_asks_for_a_full_snapshot() -> None:
+    outcome = Desk().tell(Reconcile(at=at(1), reason="I want to know"))
+    assert outcome.effects == (TakeSnapshot(scope=SnapshotScope.FULL, reason="I want to know"),)
+
+
+def test_each_input_leaves_its_offset_and_time() -> None:
+    desk = Desk()
+    desk.tell(ClockTicked(at=at(9)))
+    assert (desk.belief.offset, desk.belief.at) == (4, at(9))
+
+
+def test_an_overfill_is_booked_and_alarms() -> None:
+    desk = working()
+    match = execution("e-1", 110, cum=110, when=1)
+    outcome = desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 110, version=1), match, when=1))
+    assert desk.shares() == 110
+    assert desk.belief.counters["overfills"] == 1
+    assert "overfill" in [view.type for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
+
+
+def test_a_total_that_falls_without_a_word_is_looked_into() -> None:
+    desk = working(filled=40)
+    outcome = desk.tell(streamed(ExecType.STATUS, report(S.PARTIALLY_FILLED, 30, version=2), when=2))
+    assert desk.shares() == 40
+    assert [type(effect) for effect in outcome.effects] == [FindOrder, TakeSnapshot]
