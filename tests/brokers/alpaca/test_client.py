@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from trueup.brokers.alpaca import decode
 from trueup.brokers.alpaca.client import AlpacaBroker
 from trueup.brokers.alpaca.rest import ClientOptions
 from trueup.core.model import (
@@ -317,6 +318,16 @@ async def test_a_connection_cut(bench: Any, http_server: Any, http_reply: Any, w
             await bench.broker(QUICK, url=server.url).submit(order())
         with pytest.raises(BrokerUnavailable):
             await bench.broker(QUICK, url=server.url).account()
+
+
+async def test_an_answer_that_never_comes_is_given_up_by_the_thread_itself(bench: Any) -> None:
+    broker = bench.broker(ClientOptions(read_s=0.3, total_s=600, requests_per_minute=0))
+    await bench.fault("rest", "timeout", seconds=600)
+    async with asyncio.timeout(GENEROUS_S):
+        with pytest.raises(BrokerUnavailable, match="timed out"):
+            await broker.account()
+        with pytest.raises(OutcomeUnknown, match="timed out"):
+            await broker.submit(order())
 
 
 async def test_an_answer_that_drips_for_ever_is_bounded(bench: Any, http_server: Any) -> None:
@@ -667,6 +678,49 @@ async def test_the_hidden_legs_of_a_filled_bracket_come_with_their_parent(
         snapshot = await broker_for(bench, server.url).snapshot(FULL)
     parents = {report.broker_order_id: report.parent for report in snapshot.orders}
     assert parents == {"parent": None, "target": "parent", "stop": "parent"}
+
+
+async def test_a_leg_keeps_its_parent_when_the_flat_list_is_the_fresher(
+    bench: Any, http_server: Any, books: Books
+) -> None:
+    parent = raw_order("parent", order_class="bracket", status="filled", filled_qty="10")
+    leg = raw_order("leg", order_class="bracket", side="sell")
+    books.open = [{**leg, "filled_qty": "4", "status": "partially_filled", "updated_at": "2026-05-11T13:45:11Z"}]
+    books.all = [parent]
+    books.nested = [{**parent, "legs": [leg]}]
+    async with http_server(books) as server:
+        snapshot = await broker_for(bench, server.url).snapshot(FULL)
+    found = {report.broker_order_id: (report.parent, report.filled_quantity) for report in snapshot.orders}
+    assert found == {"parent": (None, Decimal(10)), "leg": ("parent", Decimal(4))}
+
+
+async def test_orders_sent_in_one_instant_are_not_lost_at_the_seam_of_two_pages(
+    bench: Any, http_server: Any, books: Books
+) -> None:
+    seconds = [1, 2, 3, 3, 4, 4, 5]
+    listed = [raw_order(f"o{n}", submitted_at=f"2026-05-11T13:45:{at:02d}Z") for n, at in enumerate(seconds)]
+    real = books.answer
+
+    def paged(path: str, query: dict[str, str]) -> tuple[int, Any]:
+        if path != "/v2/orders":
+            return real(path, query)
+        after = decode.instant(query.get("after", "2000-01-01"))
+        until = decode.instant(query.get("until", "2100-01-01"))
+        assert after is not None
+        assert until is not None
+        found = [raw for raw in listed if after < (decode.instant(raw["submitted_at"]) or after) < until]
+        return 200, (found if query["direction"] == "asc" else found[::-1])[: int(query["limit"])]
+
+    books.answer = paged  # type: ignore[method-assign]
+    wanted = {raw["id"] for raw in listed}
+    async with http_server(books) as server:
+        forwards = await broker_for(bench, server.url, orders_page=3).snapshot(
+            SnapshotRequest(scope=SnapshotScope.ORDERS)
+        )
+        broker = broker_for(bench, server.url, orders_page=3)
+        backwards = await broker._pages("all", until_found={*wanted, "never"})
+    assert {report.broker_order_id for report in forwards.orders} == wanted
+    assert {raw["id"] for raw in backwards} == wanted
 
 
 async def test_a_poll_reads_an_open_group_by_its_parent(bench: Any, http_server: Any, books: Books) -> None:

@@ -66,8 +66,8 @@ class _Orders:
             self.reports[report.broker_order_id] = report
 
     def stands_like(self, other: _Orders) -> bool:
-        """True when both passes saw every order with the same fills in the same status."""
-        return self.absent == other.absent and self._stand() == other._stand()
+        """True when both passes saw the same orders, each with the same fills in the same status."""
+        return self._stand() == other._stand()
 
     def _stand(self) -> dict[BrokerOrderId, tuple[Decimal, str]]:
         return {order_id: (report.filled_quantity, report.raw_status) for order_id, report in self.reports.items()}
