@@ -134,8 +134,9 @@ class OrderMachine(RuleBasedStateMachine):
     def _doubt_ended_rightly(self, item: Event | Command, order_id: OrderId, before: Ended) -> None:
         order = self.belief.orders[order_id]
         kind, since = before
+        looked = self.not_found.get(order_id, [])
         if order.in_doubt is not kind or order.doubt_since != since:
-            looked = self.not_found.pop(order_id, [])
+            self.not_found.pop(order_id, None)
         if order.in_doubt is kind:
             return
         match item:
