@@ -18,6 +18,8 @@ import os
 from decimal import Decimal
 from typing import Any
 
+from alpaca.trading.enums import OrderSide, TradeEvent
+from alpaca.trading.models import TradeUpdate
 from alpaca.trading.stream import TradingStream
 
 
@@ -29,22 +31,22 @@ class NaiveBot:
         self.positions: dict[str, Decimal] = {}
         self.updates = 0
         address = url.rstrip("/").replace("http", "ws", 1) + "/stream"
-        self.stream = TradingStream(key, secret, paper=True, raw_data=True, url_override=address)
+        self.stream = TradingStream(key, secret, paper=True, url_override=address)
         self.stream.subscribe_trade_updates(self.on_trade_update)
 
-    async def on_trade_update(self, update: dict[str, Any]) -> None:
+    async def on_trade_update(self, update: TradeUpdate) -> None:
         """Take one message of the stream for the truth."""
-        order = update["order"]
+        order = update.order
         self.updates += 1
-        self.orders[order["id"]] = {"status": order["status"], "filled_qty": str(order["filled_qty"])}
-        if update["event"] in ("fill", "partial_fill"):
-            quantity = Decimal(str(update["qty"])) * (1 if order["side"] == "buy" else -1)
-            self.positions[order["symbol"]] = self.positions.get(order["symbol"], Decimal(0)) + quantity
+        self.orders[str(order.id)] = {"status": order.status.value, "filled_qty": str(order.filled_qty)}
+        if update.event in (TradeEvent.FILL, TradeEvent.PARTIAL_FILL):
+            quantity = Decimal(str(update.qty)) * (1 if order.side is OrderSide.BUY else -1)
+            self.positions[order.symbol] = self.positions.get(order.symbol, Decimal(0)) + quantity
         print(json.dumps(self.books()), flush=True)
 
     def books(self) -> dict[str, Any]:
         """All that it believes; positions that are flat are left out."""
-        held = {symbol: str(quantity) for symbol, quantity in self.positions.items() if quantity}
+        held = {symbol: f"{quantity.normalize():f}" for symbol, quantity in self.positions.items() if quantity}
         return {"updates": self.updates, "orders": self.orders, "positions": held}
 
     def run(self) -> None:
