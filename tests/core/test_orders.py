@@ -542,3 +542,19 @@ def test_fractions_to_nine_places_are_exact() -> None:
     assert into.filled == D("0.999999999")
     assert into.executed_value == D("0.999999999") * D("178.42")
     assert into.residual == 0
+
+
+def test_one_name_with_two_terms_keeps_the_first_and_is_looked_into() -> None:
+    into = two_matches()
+    joined = trade(into, report(S.FILLED, 100, version=2), execution("e-2", 60, "11.50", cum=100))
+    assert joined.surprises == ["execution_conflict"]
+    assert into.executed_value == 1060
+    joined = join_executions(
+        into, [execution("e-2", 60, "11.50", cum=100)], source=Source.RECONCILE, at=START, missed=False
+    )
+    assert joined.restated
+    assert joined.value == D("30.00")
+    assert into.executions[ExecutionId("e-2")].corrected
+    again = trade(into, report(S.FILLED, 100, version=2), execution("e-2", 60, "11", cum=100))
+    assert again.surprises == []
+    assert (into.executed, into.executed_value) == (100, D("1090.00"))

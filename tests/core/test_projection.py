@@ -177,7 +177,7 @@ def test_what_a_step_publishes_fills_first_then_rows_then_the_rest() -> None:
     match = execution("e-1", 110, cum=110, when=1)
     outcome = desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 110, version=1), match, when=1))
     channels = [channel for channel, _ in log_views(desk.belief, outcome, at(1))]
-    assert channels == [Channel.TRADE_EXECUTED, Channel.ORDER_STATUS, Channel.RISK_ALERT]
+    assert channels == [Channel.TRADE_EXECUTED, Channel.ORDER_STATUS, Channel.RISK_ALERT, Channel.TRUTH_DRIFT]
 
 
 def test_a_repeat_publishes_nothing() -> None:

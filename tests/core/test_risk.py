@@ -5,9 +5,19 @@ from __future__ import annotations
 import pytest
 from tests.core.build import AAPL, D, Desk, at, report, snapshot, streamed
 
-from trueup.core.commands import Kill, ReplaceOrder, SubmitOrder
-from trueup.core.effects import Allowed, Denied, SendOrder
-from trueup.core.model import ClientOrderId, ExecType, OrderStatus, OrderType, RequestOutcome, Side, Symbol
+from trueup.core.commands import CancelOrder, Kill, ReplaceOrder, Resume, SubmitOrder
+from trueup.core.effects import Allowed, Denied, SendOrder, TakeSnapshot
+from trueup.core.model import (
+    ClientOrderId,
+    ExecType,
+    OrderStatus,
+    OrderType,
+    RequestOutcome,
+    Side,
+    SnapshotScope,
+    Symbol,
+    TradingState,
+)
 from trueup.core.risk import exposure, judge_order, only_reduces
 from trueup.core.views import Channel
 
@@ -236,3 +246,48 @@ def test_should_the_broker_know_a_denied_order_after_all_its_word_counts() -> No
     desk.tell(streamed(ExecType.NEW, report(version=1)))
     assert desk.of().status is S.NEW
     assert desk.of().order_id in desk.belief.open_orders
+
+
+@pytest.mark.parametrize("side", [BUY, SELL])
+def test_while_halted_nothing_leaves_but_cancels(side: Side) -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.submit(20)
+    desk.tell(streamed(ExecType.NEW, report(version=1, quantity=20)))
+    desk.tell(snapshot(report(version=1, quantity=20), when=2, holdings={"AAPL": 10}, blocked=True))
+    verdict = judged(desk, wish(5, side))
+    assert isinstance(verdict, Denied)
+    assert verdict.code == "halted"
+    assert "blocked" in verdict.reason
+    shrink = desk.tell(ReplaceOrder(at=at(3), order_id=desk.of().order_id, quantity=D(5)))
+    assert shrink.denied is not None
+    assert desk.tell(CancelOrder(at=at(4), order_id=desk.of().order_id)).denied is None
+
+
+def test_an_overfill_gates_its_symbol_until_a_snapshot_has_spoken() -> None:
+    desk = Desk()
+    desk.submit(10)
+    row = report(S.FILLED, 12, version=1, quantity=10)
+    outcome = desk.tell(streamed(ExecType.TRADE, row, when=1))
+    assert TakeSnapshot(scope=SnapshotScope.FULL, reason="order o-4 was filled beyond its quantity") in outcome.effects
+    verdict = judged(desk, wish(1))
+    assert isinstance(verdict, Denied)
+    assert verdict.code == "symbol_in_doubt"
+    desk.tell(snapshot(row, when=2, holdings={"AAPL": 12}))
+    assert isinstance(judged(desk, wish(1)), Allowed)
+    assert desk.shares() == 12
+
+
+def test_an_order_that_only_we_could_have_named_halts_until_a_person_resumes() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(client_id="tu-table-77", version=1), when=1))
+    assert desk.belief.trading_state is TradingState.HALTED
+    assert "tu-table-77" in desk.belief.gate.reasons()[0]
+    desk.tell(Resume(at=at(2), reason="that was the old machine"))
+    assert desk.belief.trading_state is TradingState.ACTIVE
+
+
+def test_another_journals_names_are_those_of_any_external_order() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(client_id="tu-other-77", version=1), when=1))
+    assert desk.belief.trading_state is TradingState.ACTIVE
+    assert desk.of("tu-other-77").origin == "external"

@@ -117,6 +117,11 @@ class Belief:
     runtime_version: str = ""
 
     @property
+    def name_prefix(self) -> str:
+        """How every client order id begins that this journal coins."""
+        return f"tu-{self.epoch[:8]}-"
+
+    @property
     def trading_state(self) -> TradingState:
         """The strictest trading state that anyone demands."""
         return self.gate.trading_state

@@ -485,6 +485,8 @@ def hold_execution(leg: Leg, execution: Execution, *, source: Source, at: dateti
     name = execution.execution_id
     if name in leg.executions or name in leg.aliases:
         join.duplicate = True
+        if contradicts(leg, execution):
+            join.surprises.append("execution_conflict")
         return
     cum = execution.cum_quantity
     if cum is not None and not leg.annulled and leg.floor is None:
@@ -514,6 +516,15 @@ def hold_execution(leg: Leg, execution: Execution, *, source: Source, at: dateti
             join.duplicate = True
         return
     _admit(leg, name, held, join)
+
+
+def contradicts(leg: Leg, execution: Execution) -> bool:
+    """True when an execution that we hold under this name has other terms, and no correction explains them."""
+    held = leg.executions.get(execution.execution_id)
+    if held is None or held.busted or held.corrected:
+        return False
+    known = held.execution
+    return known.quantity != execution.quantity or known.price != execution.price
 
 
 def _admit(leg: Leg, name: ExecutionId, held: Held, join: Join) -> None:
@@ -630,6 +641,9 @@ def join_executions(leg: Leg, executions: list[Execution], *, source: Source, at
     join = Join()
     before_filled, before_value = leg.filled, leg.value
     for execution in executions:
-        hold_execution(leg, execution, source=source, at=at, missed=missed, join=join)
+        if source is Source.RECONCILE and contradicts(leg, execution):
+            _annul(leg, execution.execution_id, execution, join)  # the broker's record decides between two terms
+        else:
+            hold_execution(leg, execution, source=source, at=at, missed=missed, join=join)
     _settle(leg, before_filled, before_value, source, at, None, missed, join)
     return join

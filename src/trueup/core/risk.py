@@ -1,8 +1,8 @@
 """The risk engine: may this order leave? `Allowed` or `Denied`, with the field and the reason.
 
 Checks run in a fixed order and the first that fails denies. What only reduces the position passes every gate but its
-own terms' validity and a kill. Not for limits of size or exposure beyond what the account's state demands. Invariant:
-an in-doubt order counts as if it were live.
+own terms' validity, a halt and a kill. Not for limits of size or exposure beyond what the account's state demands.
+Invariant: an in-doubt order counts as if it were live.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ def _gated(belief: Belief, command: SubmitOrder, reduces: bool) -> Denied | None
     if state is TradingState.KILLED:
         why = "; ".join(belief.gate.reasons())
         return Denied(code="killed", field="", reason=f"nothing but cancels leaves while killed: {why}")
+    if state is TradingState.HALTED:
+        why = "; ".join(belief.gate.reasons())
+        return Denied(code="halted", field="", reason=f"nothing but cancels leaves while halted: {why}")
     if reduces:
         return None
     if state is not TradingState.ACTIVE:

@@ -51,7 +51,16 @@ from trueup.core.model import (
 from trueup.core.orders import TERMINAL, Leg, Order
 from trueup.core.reconcile import apply_snapshot
 from trueup.core.risk import judge_order, symbol_in_doubt
-from trueup.core.transition import Changes, Outcome, gap_view, note_drift, request_cancel, tell, transit
+from trueup.core.transition import (
+    SECOND_WRITER,
+    Changes,
+    Outcome,
+    gap_view,
+    note_drift,
+    request_cancel,
+    tell,
+    transit,
+)
 from trueup.core.truth import Gap
 from trueup.core.views import (
     Channel,
@@ -128,6 +137,7 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
             _on_kill(belief, changes, item)
         case Resume():
             belief.gate.set_kill(False, reason=item.reason, operator=item.operator, at=item.at)
+            belief.gate.withdraw(SECOND_WRITER)  # a person has looked
             changes.views.append((Channel.RISK_KILL_SWITCH, _kill_view(belief, "deactivate", item)))
             changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason="resumed after a kill"))
         case Reconcile():
@@ -498,7 +508,7 @@ def _signal_view(event: SignalGenerated) -> SignalView:
 
 def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcome:
     offset = changes.offset
-    client_order_id = command.client_order_id or ClientOrderId(f"tu-{belief.epoch[:8]}-{offset}")
+    client_order_id = command.client_order_id or ClientOrderId(f"{belief.name_prefix}{offset}")
     verdict = judge_order(belief, command, client_order_id)
     if isinstance(verdict, Denied) and verdict.code == "duplicate_client_order_id":
         changes.alert(verdict.code, "warning", verdict.reason)
@@ -577,7 +587,7 @@ def _on_replace(belief: Belief, changes: Changes, command: ReplaceOrder) -> Outc
         return Outcome(changes, order.order_id, denied)
     assert old.broker_order_id is not None
     change = OrderChange(
-        client_order_id=ClientOrderId(f"tu-{belief.epoch[:8]}-{changes.offset}"),
+        client_order_id=ClientOrderId(f"{belief.name_prefix}{changes.offset}"),
         quantity=command.quantity,
         limit_price=command.limit_price,
         stop_price=command.stop_price,
@@ -626,7 +636,7 @@ def _cannot_replace(belief: Belief, order: Order, leg: Leg, command: ReplaceOrde
         return _refusal("invalid_quantity", "quantity", f"{leg.filled} are filled already; ask for more, or cancel")
     if belief.entries_gated:
         shrinks = command.quantity is not None and leg.quantity is not None and command.quantity <= leg.quantity
-        if not shrinks or belief.trading_state is TradingState.KILLED:
+        if not shrinks or belief.trading_state is not TradingState.REDUCE_ONLY:
             why = "; ".join(belief.gate.reasons())
             return _refusal("entries_gated", "quantity", f"only a smaller quantity may be asked for now: {why}")
     if command.quantity is not None and leg.quantity is not None and command.quantity > leg.quantity:

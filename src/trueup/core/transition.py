@@ -28,6 +28,7 @@ from trueup.core.model import (
     RequestKind,
     SnapshotScope,
     Source,
+    TradingState,
     sign,
 )
 from trueup.core.orders import (
@@ -38,6 +39,7 @@ from trueup.core.orders import (
     Order,
     TimelineEntry,
     annul_unlisted,
+    contradicts,
     join_executions,
     join_report,
 )
@@ -49,6 +51,9 @@ STREAM_GRACE = timedelta(seconds=3)
 
 FILLS_BY = {source: f"fills_by_{source.value}" for source in Source}
 """Counters of how fills were learned."""
+
+SECOND_WRITER = "second_writer"
+"""The demand of an order that only we could have named; a person takes it back by resuming."""
 
 TIMELINE_KEPT = 400
 """Lines of one order's story that stay in belief; the journal keeps all."""
@@ -234,7 +239,9 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             known = execution.broker_order_id in belief.retired
             if not known and belief.baseline_at is not None and execution.at >= belief.baseline_at:
                 by_order.setdefault(execution.broker_order_id, [])
-        elif execution.execution_id not in leg.executions and execution.execution_id not in leg.aliases:
+        elif (execution.execution_id not in leg.executions and execution.execution_id not in leg.aliases) or (
+            source is Source.RECONCILE and contradicts(leg, execution)
+        ):
             by_order.setdefault(execution.broker_order_id, []).append(execution)
     for broker_order_id, new in by_order.items():
         leg = belief.by_broker.get(broker_order_id)
@@ -320,6 +327,8 @@ def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Sour
         changes.adopted += 1
         belief.orders[order.order_id] = order
         belief.count("external_orders_adopted")
+        if report.client_order_id is not None and report.client_order_id.startswith(belief.name_prefix):
+            _second_writer(belief, changes, report.client_order_id)
     leg = Leg(order.order_id, report.client_order_id, broker_id, report.symbol, report.side)
     retired = belief.retired.pop(broker_id, None)
     if retired is not None:  # its shares are in the books already; only what differs from them is news
@@ -332,6 +341,13 @@ def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Sour
         belief.by_client.setdefault(report.client_order_id, leg)
     belief.legs_by_symbol.setdefault(report.symbol, []).append(leg)
     return leg, order
+
+
+def _second_writer(belief: Belief, changes: Changes, client_order_id: ClientOrderId) -> None:
+    """An order bears a name that only this journal coins, and this journal has not: somebody else writes too."""
+    reason = f"{client_order_id} is named as our orders are and is not ours; a second runtime, or an older journal"
+    belief.gate.demand(SECOND_WRITER, TradingState.HALTED, reason)
+    changes.alert(SECOND_WRITER, "critical", f"{reason}: find it, then resume")
 
 
 def _successor_of(belief: Belief, report: OrderReport) -> Leg | None:
@@ -381,11 +397,32 @@ def _after_report(
             symbol=leg.symbol,
             order_id=order.order_id,
         )
+        _doubt_position(belief, changes, leg, f"order {order.order_id} was filled beyond its quantity")
     if join.duplicate:
         belief.count("duplicates_ignored")
     for surprise in join.surprises:
         _surprise(belief, changes, order, leg, surprise)
     return order
+
+
+def _doubt_position(belief: Belief, changes: Changes, leg: Leg, why: str) -> None:
+    """Gate one symbol until a full snapshot has spoken of its position."""
+    key = f"position:{leg.symbol}"
+    if key not in belief.drifts:
+        held = str(belief.book(leg.symbol).quantity)
+        drift = Drift(
+            drift_id=f"d-{changes.offset}-{leg.symbol}",
+            kind="position",
+            subject=leg.symbol,
+            believed=held,
+            reported="not asked yet",
+            first_seen_at=changes.at,
+            at=changes.at,
+            evidence=why,
+        )
+        belief.drifts[key] = drift
+        note_drift(belief, changes, drift)
+    changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=why))
 
 
 def _clear_doubt(order: Order, leg: Leg) -> None:
