@@ -243,7 +243,8 @@ async def served(house: House, **changes: Any) -> AsyncIterator[int]:
     )
     try:
         async with asyncio.timeout(30):
-            await asyncio.wait([listening, serving], return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {listening, serving}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             await serving
         yield listening.result()
