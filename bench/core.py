@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import tempfile
@@ -11,14 +10,14 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from trueup.runtime.sequencer import checkpoint, fold
-
 from bench import workload
 from bench.harness import Options, Report, median, note
 from trueup.core.belief import Belief, new_belief
 from trueup.core.step import step
-from trueup.journal.sqlite import SqliteJournal
+from trueup.journal.sqlite import FILE_NAME, SqliteJournal
 from trueup.ports import Input
+from trueup.runtime.fold import checkpoint, fold
+from trueup.runtime.memory import settle_collector
 
 BATCH = 256
 """Inputs in one group commit of the journaled measurement; about what queues up during one commit under load."""
@@ -35,7 +34,7 @@ def through_step(inputs: list[Input]) -> float:
     """Inputs per second with nothing but the core."""
     belief = fresh()
     offset = belief.offset
-    gc.collect()
+    settle_collector()
     started = time.perf_counter()
     for item in inputs:
         offset += 1
@@ -47,12 +46,12 @@ def through_step(inputs: list[Input]) -> float:
 
 def through_journal(inputs: list[Input], folder: Path) -> float:
     """Inputs per second when each is encoded and on disk, in group commits with a flush each, before it is stepped."""
-    journal = SqliteJournal(folder)
+    journal = SqliteJournal(folder / FILE_NAME)
     belief = new_belief(account="BENCH", epoch=journal.epoch)
     journal.append(workload.opening())
     for entry in journal.read():
         step(belief, entry.input, entry.offset)
-    gc.collect()
+    settle_collector()
     started = time.perf_counter()
     for start in range(0, len(inputs), BATCH):
         batch = inputs[start : start + BATCH]
@@ -80,7 +79,7 @@ def reconcile_seconds(orders: int, positions: int) -> tuple[float, float]:
     step(belief, workload.large_snapshot(orders, positions, Decimal(0), at), belief.offset + 1)
     same = workload.large_snapshot(orders, positions, Decimal(0), at + timedelta(seconds=10))
     moved = workload.large_snapshot(orders, positions, Decimal(40), at + timedelta(seconds=20))
-    gc.collect()
+    settle_collector()
     started = time.perf_counter()
     step(belief, same, belief.offset + 1)
     middle = time.perf_counter()
@@ -91,17 +90,23 @@ def reconcile_seconds(orders: int, positions: int) -> tuple[float, float]:
     return middle - started, ended - middle
 
 
+def peak_kb() -> int:
+    """The highest resident memory of this process so far."""
+    with open("/proc/self/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
 def peak_memory_mb(orders: int) -> float:
     """Peak resident memory that belief adds with `orders` orders working, in a process of its own."""
     code = (
-        "import resource\n"
+        "from bench.core import peak_kb\n"
         "from bench import core, workload\n"
         "from trueup.core.step import step\n"
         "belief = core.fresh()\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak_kb()\n"
         f"for item in workload.day({orders}, ahead={orders}):\n"
         "    step(belief, item, belief.offset + 1)\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
+        "print((peak_kb() - before) / 1024)\n"
     )
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(answer.stdout)
@@ -109,7 +114,7 @@ def peak_memory_mb(orders: int) -> float:
 
 def restart_seconds(entries: int, folder: Path) -> dict[str, float]:
     """Seconds from opening a journal of `entries` entries to belief, with the checkpoint a running process keeps."""
-    journal = SqliteJournal(folder, durable=False)
+    journal = SqliteJournal(folder / FILE_NAME, durable=False)
     belief = new_belief(account="BENCH", epoch=journal.epoch)
     offset = journal.append(workload.opening()) - 1
     for item in workload.opening():
@@ -131,9 +136,9 @@ def restart_seconds(entries: int, folder: Path) -> dict[str, float]:
         journal.append(batch)
     journal.close()
     del belief, batch
-    gc.collect()
+    settle_collector()
     started = time.perf_counter()
-    journal = SqliteJournal(folder)
+    journal = SqliteJournal(folder / FILE_NAME)
     restored = fold(journal)
     seconds = time.perf_counter() - started
     found = restored.offset
