@@ -64,9 +64,14 @@ def fingerprint() -> bytes:
     return digest.digest()
 
 
+def frozen(belief: Belief) -> bytes:
+    """Belief as it is now, fit for a checkpoint."""
+    return fingerprint() + pickle.dumps(belief, protocol=5)
+
+
 def checkpoint(journal: Journal, belief: Belief) -> None:
     """Keep belief as it is now; raises `JournalUnusable` when it can't be written."""
-    journal.save_checkpoint(belief.offset, fingerprint() + pickle.dumps(belief, protocol=5))
+    journal.save_checkpoint(belief.offset, frozen(belief))
 
 
 def restore(journal: Journal) -> Belief | None:
