@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from trueup.core.events import FeedAcknowledged, FeedLost, FeedRestored
-from trueup.core.model import FeedName, Quote, SnapshotScope, Source
-from trueup.errors import BadCredentials, FeedEnded, RateLimited, TrueupError
-from trueup.ports import Broker, Clock, Feed, FeedItem, QuoteFeed
+from trueup.core.model import FeedName, Quote
+from trueup.errors import BadCredentials, FeedEnded, TrueupError
+from trueup.ports import Clock, Feed, FeedItem, QuoteFeed
 from trueup.runtime.backoff import Backoff, Jitter
-from trueup.runtime.reconciler import reconcile_state_with_broker
+from trueup.runtime.reconciler import Reconciler
 from trueup.runtime.sequencer import Sequencer
 
 log = logging.getLogger(__name__)
@@ -43,34 +43,58 @@ class _Reopened:
         self._recycled: str | None = None
         self._recycle = asyncio.Event()
         self._told = False
+        self._is_open = False
+        self._live_since: float | None = None
 
     def recycle(self, reason: str) -> None:
         """Close the stream, if it is open, and open it anew at once."""
-        self._recycled = reason
-        self._recycle.set()
+        if self._is_open:
+            self._recycled = reason
+            self._recycle.set()
 
     async def acknowledged(self) -> None:
-        """The broker has confirmed the subscription; from now on the next end is a new loss."""
+        """The broker has confirmed the subscription; from now on the next end is a new loss.
+
+        Returns when that is folded, so that whatever is asked next is asked with all that came before in mind.
+        """
         self._told = False
-        await self._sequencer.put(FeedAcknowledged(at=self._clock.now(), feed=self._name))
+        self._is_open = True
+        await self._sequencer.settle(FeedAcknowledged(at=self._clock.now(), feed=self._name))
+
+    async def restored(self, symbol_count: int = 0) -> None:
+        """The stream is live."""
+        self._live_since = self._clock.monotonic()
+        await self._sequencer.put(FeedRestored(at=self._clock.now(), feed=self._name, symbol_count=symbol_count))
 
     async def keep_open(self, live_once: Callable[[], Awaitable[None]]) -> NoReturn:
         """Run lives of the feed one after the other."""
+        if self._is_open:
+            self._is_open = False
+            await self._lost("the last life broke off")
         while True:
-            opened = self._clock.monotonic()
             self._recycle.clear()
             self._recycled = None
+            self._live_since = None
             reason, retry_after = await self._one_life(live_once)
+            self._is_open = False
             if not self._told:
-                await self._sequencer.put(FeedLost(at=self._clock.now(), feed=self._name, reason=reason))
-                self._told = True
+                await self._lost(reason)
             if self._recycle.is_set():
+                log.info("feed recycled feed=%s reason=%s", self._name, self._recycled)
                 continue
-            if self._clock.monotonic() - opened > STABLE_S:
+            if self._lived_s() >= STABLE_S:
                 self._backoff.reset()
             pause = self._backoff.next_s(at_least_s=retry_after)
             log.info("feed down feed=%s reason=%s next_try_s=%.2f", self._name, reason, pause)
             await self._clock.sleep(pause)
+
+    async def _lost(self, reason: str) -> None:
+        self._told = True
+        await self._sequencer.put(FeedLost(at=self._clock.now(), feed=self._name, reason=reason))
+
+    def _lived_s(self) -> float:
+        """Seconds that the stream was live in its last life."""
+        return 0.0 if self._live_since is None else self._clock.monotonic() - self._live_since
 
     async def _one_life(self, live_once: Callable[[], Awaitable[None]]) -> tuple[str, float | None]:
         """Why it ended, and the pause that the broker asked for."""
@@ -81,7 +105,7 @@ class _Reopened:
             ends.extend(_each(ended))
         except* BadCredentials as refused:
             reason = str(_each(refused)[0])
-            await self._sequencer.put(FeedLost(at=self._clock.now(), feed=self._name, reason=reason))
+            await self._lost(reason)
             raise BadCredentials(reason) from None
         return (ends[0].reason, ends[0].retry_after_s) if ends else ("the feed ended", None)
 
@@ -109,20 +133,23 @@ class BrokerEvents:
         self,
         *,
         feed: Feed[FeedItem],
-        broker: Broker,
+        reconciler: Reconciler,
         sequencer: Sequencer,
         clock: Clock,
         jitter: Jitter,
         backoff_cap_s: float = 30.0,
+        held_back_limit: int = HELD_BACK_LIMIT,
     ) -> None:
         self._feed = feed
-        self._broker = broker
+        self._reconciler = reconciler
         self._sequencer = sequencer
         self._clock = clock
         self._jitter = jitter
         self._keeper = _Reopened(feed.name, sequencer, clock, jitter, backoff_cap_s)
         self._held_back: deque[FeedItem] = deque()
+        self._held_back_limit = held_back_limit
         self._live = False
+        self._was_live = False
 
     @property
     def depth(self) -> int:
@@ -151,8 +178,8 @@ class BrokerEvents:
         async for item in items:
             if self._live:
                 await self._sequencer.put(item)
-            elif len(self._held_back) >= HELD_BACK_LIMIT:
-                raise FeedEnded(f"more than {HELD_BACK_LIMIT} events came while a snapshot was taken")
+            elif len(self._held_back) >= self._held_back_limit:
+                raise FeedEnded(f"more than {self._held_back_limit} events came while a snapshot was taken")
             else:
                 self._held_back.append(item)
         raise FeedEnded("the stream ended")
@@ -160,25 +187,17 @@ class BrokerEvents:
     async def _restore(self) -> None:
         """Snapshot, then what was held back, then live."""
         backoff = Backoff(self._jitter, base_s=0.25, cap_s=10.0)
-        while True:
-            retry_after: float | None = None
-            try:
-                if await reconcile_state_with_broker(
-                    self._broker,
-                    self._sequencer,
-                    self._clock,
-                    scope=SnapshotScope.FULL,
-                    source=Source.RECONCILE,
-                    reason="the stream was opened",
-                ):
-                    break
-            except RateLimited as limited:
-                retry_after = limited.retry_after_s
-            await self._clock.sleep(backoff.next_s(at_least_s=retry_after))
+        reason = "reconnect" if self._was_live else "stream start"
+        while not (tried := await self._reconciler.full(reason)).done:
+            await self._clock.sleep(backoff.next_s(at_least_s=tried.retry_after_s))
+        await self._let_go()
+        await self._keeper.restored()
+        await self._let_go()
+        self._live = self._was_live = True  # in the same breath as the empty queue was seen: nothing slips in between
+
+    async def _let_go(self) -> None:
         while self._held_back:
             await self._sequencer.put(self._held_back.popleft())
-        self._live = True  # in the same breath as the empty queue was seen: nothing can slip in between
-        await self._sequencer.put(FeedRestored(at=self._clock.now(), feed=self._feed.name))
 
 
 class MarketData:
@@ -211,8 +230,7 @@ class MarketData:
     async def _live_once(self) -> None:
         async with self._feed.connect() as quotes:
             await self._keeper.acknowledged()
-            count = len(self._feed.symbols())
-            await self._sequencer.put(FeedRestored(at=self._clock.now(), feed=self._feed.name, symbol_count=count))
+            await self._keeper.restored(symbol_count=len(self._feed.symbols()))
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._carry(quotes))
                 group.create_task(self._keeper.until_recycled())

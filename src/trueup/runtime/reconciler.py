@@ -1,9 +1,10 @@
 """When to ask for a snapshot: polls at intervals, full reconciliations, and whatever the core asks for.
 
 Polling is the safety net and never stops: open orders every 10 s, positions every 60 s, everything every 5 minutes;
-while broker events are not live, open orders every 2 s. One snapshot is under way at a time, requests for the same
-scope that wait are one. Not for judging what comes back (`core/reconcile.py`). Invariant: a snapshot that could not be
-completed is thrown away whole and said to have failed.
+while broker events are not live, open orders every 2 s. One snapshot is under way at a time, whoever asked for it;
+requests for the same scope that wait are one, and one that begins after they were made serves them all. Not for
+judging what comes back (`core/reconcile.py`). Invariant: a snapshot that could not be completed is thrown away whole
+and said to have failed.
 """
 
 from __future__ import annotations
@@ -61,8 +62,20 @@ async def reconcile_state_with_broker(
         if isinstance(error, RateLimited):
             raise
         return False
-    await sequencer.submit(SnapshotTaken(at=clock.now(), source=source, snapshot=snapshot, reason=reason))
+    await sequencer.settle(SnapshotTaken(at=clock.now(), source=source, snapshot=snapshot, reason=reason))
     return True
+
+
+FIRST_FULL_S = 5.0
+"""Seconds after which a first full snapshot is taken though the stream of order events could not be opened yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How one attempt at a snapshot ended; `retry_after_s` is a pause that the broker asked for."""
+
+    done: bool
+    retry_after_s: float | None = None
 
 
 class Reconciler:
@@ -78,7 +91,10 @@ class Reconciler:
         self._backoff = Backoff(jitter, base_s=0.5, cap_s=15.0)
         self._wanted: dict[SnapshotScope, str] = {}
         self._work = asyncio.Event()
-        self._last: dict[SnapshotScope, float] = {}
+        self._under_way = asyncio.Lock()
+        started = clock.monotonic()
+        self._last = {scope: started for scope in SnapshotScope}
+        self._last[SnapshotScope.FULL] -= self._intervals.full_s - min(FIRST_FULL_S, self._intervals.full_s)
 
     @property
     def depth(self) -> int:
@@ -90,52 +106,65 @@ class Reconciler:
         self._wanted.setdefault(scope, reason)
         self._work.set()
 
+    async def full(self, reason: str) -> Tried:
+        """One full reconciliation that begins now, or as soon as the snapshot under way is done."""
+        async with self._under_way:
+            return await self._take(SnapshotScope.FULL, Source.RECONCILE, reason)
+
     async def run(self) -> NoReturn:
         """Poll, and serve requests."""
-        started = self._clock.monotonic()
-        for scope in SnapshotScope:
-            self._last[scope] = started
         while True:
-            scope, source, reason = await self._next()
-            retry_after: float | None = None
-            done = False
-            try:
-                done = await reconcile_state_with_broker(
+            await self._until_due()
+            async with self._under_way:
+                due = self._due()
+                if due is None:
+                    continue  # somebody else's snapshot has served it meanwhile
+                scope, source, reason = due
+                tried = await self._take(scope, source, reason)
+            if tried.done:
+                self._backoff.reset()
+            else:
+                await self._clock.sleep(self._backoff.next_s(at_least_s=tried.retry_after_s))
+
+    async def _take(self, scope: SnapshotScope, source: Source, reason: str) -> Tried:
+        served = list(SnapshotScope) if scope is SnapshotScope.FULL else [scope]
+        waiting = {each: self._wanted.pop(each) for each in served if each in self._wanted}
+        tried = Tried(False)
+        try:
+            tried = Tried(
+                await reconcile_state_with_broker(
                     self._broker, self._sequencer, self._clock, scope=scope, source=source, reason=reason
                 )
-            except RateLimited as limited:
-                retry_after = limited.retry_after_s
-            now = self._clock.monotonic()
-            self._last[scope] = now
-            if done:
-                self._backoff.reset()
-                if scope is SnapshotScope.FULL:
-                    self._last[SnapshotScope.ORDERS] = self._last[SnapshotScope.POSITIONS] = now
-            else:
-                if source is Source.RECONCILE:
-                    self._wanted.setdefault(scope, reason)
-                await self._clock.sleep(self._backoff.next_s(at_least_s=retry_after))
-
-    async def _next(self) -> tuple[SnapshotScope, Source, str]:
-        """What to ask for next, and since when it is due."""
-        while True:
-            if self._wanted:
-                scope = next(scope for scope in SnapshotScope if scope in self._wanted)
-                return scope, Source.RECONCILE, self._wanted.pop(scope)
-            scope, due_in = min(
-                (
-                    (scope, self._last[scope] + self._interval(scope) - self._clock.monotonic())
-                    for scope in SnapshotScope
-                ),
-                key=lambda pair: pair[1],
             )
-            if due_in <= 0:
-                source = Source.RECONCILE if scope is SnapshotScope.FULL else Source.POLL
-                return scope, source, "interval"
+        except RateLimited as limited:
+            tried = Tried(False, limited.retry_after_s)
+        finally:
+            for each in served if tried.done else [scope]:
+                self._last[each] = self._clock.monotonic()
+            if not tried.done:
+                self._wanted = waiting | self._wanted
+        return tried
+
+    def _due(self) -> tuple[SnapshotScope, Source, str] | None:
+        """What to ask for now, requests before polls and the widest scope first."""
+        for scope in SnapshotScope:
+            if scope in self._wanted:
+                return scope, Source.RECONCILE, self._wanted[scope]
+        for scope in SnapshotScope:
+            if self._due_in(scope) <= 0:
+                return scope, Source.RECONCILE if scope is SnapshotScope.FULL else Source.POLL, "interval"
+        return None
+
+    def _due_in(self, scope: SnapshotScope) -> float:
+        return self._last[scope] + self._interval(scope) - self._clock.monotonic()
+
+    async def _until_due(self) -> None:
+        while self._due() is None:
             self._work.clear()
+            # looked at again each second, since a lost feed shortens an interval that is already running
+            pause = min(1.0, *(self._due_in(scope) for scope in SnapshotScope))
             try:
-                # looked at again each second, since a lost feed shortens an interval that is already running
-                async with asyncio.timeout(min(due_in, 1.0)):
+                async with asyncio.timeout(pause):
                     await self._work.wait()
             except TimeoutError:
                 continue

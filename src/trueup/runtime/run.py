@@ -2,6 +2,7 @@
 
     fold the journal → note the start (what had no answer is in doubt) → outbox, feeds, reconciler, strategies, gateway
 
+In reverse at the end: nobody asks any more, what was sent is answered, what was heard is written, a checkpoint is kept.
 Not for knowing any adapter: everything comes in `Parts`. Invariant: nothing is sent before the start has been
 journaled.
 """
@@ -10,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from trueup.core.belief import Belief
 from trueup.core.effects import Effect, RecycleFeed, TakeSnapshot
 from trueup.core.events import RuntimeStarted
 from trueup.core.model import FeedName
-from trueup.errors import JournalUnusable
+from trueup.core.views import Channel, RiskAlertView
 from trueup.ports import Broker, Clock, EventBus, Feed, FeedItem, Journal, QuoteFeed, Strategy
 from trueup.runtime.backoff import Jitter
 from trueup.runtime.feeds import BrokerEvents, MarketData
@@ -30,12 +32,18 @@ from trueup.runtime.quotes import Quotes
 from trueup.runtime.reconciler import Intervals, Reconciler
 from trueup.runtime.sequencer import CHECKPOINT_EVERY, Gate, Sequencer
 from trueup.runtime.strategy_host import PACE_S, StrategyHost
-from trueup.runtime.supervisor import Child, Restart, Supervisor
+from trueup.runtime.supervisor import Child, Restart, Supervisor, final_in
 
 log = logging.getLogger(__name__)
 
+FINISH_S = 3.0
+"""Seconds that requests under way get to be answered when the process stops."""
+
 LAST_CANCELS_S = 5.0
-"""Seconds that cancels get when the journal has failed and the process is about to end."""
+"""The same when the journal has failed, for the cancels that still leave."""
+
+DRAIN_S = 2.0
+"""Seconds that inputs get to be written when the process stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +109,7 @@ async def run(parts: Parts, *, ready: Callable[[House], None] | None = None, pro
     )
     broker_events = BrokerEvents(
         feed=parts.broker_feed,
-        broker=parts.broker,
+        reconciler=reconciler,
         sequencer=sequencer,
         clock=parts.clock,
         jitter=parts.jitter,
@@ -137,6 +145,7 @@ async def run(parts: Parts, *, ready: Callable[[House], None] | None = None, pro
 
     sequencer.dispatch = dispatch
     sequencer.on_folded = publisher.changed
+    sequencer.requests_waiting = lambda: outbox.depth
     health.gauges.update(
         {
             "outbox": lambda: outbox.depth,
@@ -151,12 +160,23 @@ async def run(parts: Parts, *, ready: Callable[[House], None] | None = None, pro
 
     def strategy_stopped(name: str) -> Callable[[str], None]:
         def note(reason: str) -> None:
-            health.notes[f"strategy {name}"] = f"strategy {name} has stopped: {reason}"
+            words = f"strategy {name} has stopped: {reason}"
+            health.notes[f"strategy {name}"] = words
+            at = parts.clock.now()
+            alert = RiskAlertView(
+                type="strategy_stopped",
+                severity="critical",
+                reason=words,
+                symbol=None,
+                current_value=None,
+                limit_value=None,
+                timestamp=at,
+            )
+            parts.bus.publish(Channel.RISK_ALERT, alert, at)
 
         return note
 
     children = [
-        Child(name="outbox", start=outbox.run),
         Child(name="broker events", start=broker_events.run),
         Child(name="reconciler", start=reconciler.run),
         Child(name="publisher", start=publisher.run),
@@ -182,27 +202,44 @@ async def run(parts: Parts, *, ready: Callable[[House], None] | None = None, pro
     gateway = parts.gateway
     if gateway is not None:
         children.append(Child(name="gateway", start=lambda: gateway(house)))
+    sending = supervisor.run([Child(name="outbox", start=outbox.run)])
+
+    async def finish() -> None:
+        await outbox.finish(FINISH_S if sequencer.failed is None else LAST_CANCELS_S)
+
     log.info("started epoch=%s offset=%d broker=%s", belief.epoch, belief.offset, parts.broker.name)
     try:
-        async with asyncio.TaskGroup() as group:
-            writing = group.create_task(sequencer.run(), name="sequencer")
+        async with (
+            _running(sequencer.run(), "sequencer", finish=lambda: sequencer.drain(DRAIN_S)),
+            _running(sending, "outbox", finish=finish),
+        ):
             await sequencer.submit(
                 RuntimeStarted(at=parts.clock.now(), version=parts.version, broker=parts.broker.name)
             )
             if ready is not None:
                 ready(house)
             await supervisor.run(children)
-            writing.cancel()
-    except* JournalUnusable as failed:
-        await outbox.drain_cancels(LAST_CANCELS_S)
-        raise _first(failed) from None
+    except BaseExceptionGroup as group:
+        final = final_in(group)
+        if final is None:
+            raise
+        raise final from None
     finally:
         await _close(parts, sequencer)
 
 
-def _first(group: BaseExceptionGroup[JournalUnusable]) -> JournalUnusable:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+@asynccontextmanager
+async def _running(
+    work: Coroutine[object, object, None], name: str, *, finish: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Keep `work` running beside what is inside; once that has ended, however it did, `finish` comes before its end."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work, name=name)
+        try:
+            yield
+        finally:
+            await finish()
+            task.cancel()
 
 
 async def _close(parts: Parts, sequencer: Sequencer) -> None:

@@ -1,9 +1,10 @@
 """Who keeps whom alive: starts children, restarts them, gives up upwards.
 
 A *permanent* child must never end; a *transient* one may end well; a *temporary* one is not started again. A child that
-fails more often than its allowance says ends the supervisor with the last reason. Not for deciding what a failure means
-to an account: children turn what they can into events before they fail. Invariant: this is the one place in the house
-where an exception of any kind is caught in order to carry on.
+fails more often than its allowance says ends the supervisor with the last reason; what no restart can mend, `Fatal` and
+`BadInput`, passes through at once. Not for deciding what a failure means to an account: children turn what they can
+into events before they fail. Invariant: this is the one place in the house where an exception of any kind is caught in
+order to carry on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from trueup.errors import Fatal
+from trueup.errors import BadInput, Fatal
 from trueup.ports import Clock
 from trueup.runtime.backoff import Backoff, Jitter
 
@@ -55,7 +56,7 @@ class Supervisor:
         self.restarts = 0
 
     async def run(self, children: list[Child]) -> None:
-        """Until every child has ended for good. Raises what is `Fatal`, and `GaveUp`."""
+        """Until every child has ended for good. Raises, in a group, what is `Fatal` or `BadInput`, and `GaveUp`."""
         async with asyncio.TaskGroup() as group:
             for child in children:
                 group.create_task(self._keep(child), name=child.name)
@@ -70,9 +71,9 @@ class Supervisor:
                     return
                 reason = "it ended, and must not"
             except Exception as error:
-                fatal = _fatal_in(error)
-                if fatal is not None:
-                    raise fatal from error
+                final = final_in(error)
+                if final is not None:
+                    raise final from error
                 reason = f"{type(error).__name__}: {error}"
                 log.exception("child failed child=%s", child.name)
             if child.on_failure is not None:
@@ -82,8 +83,10 @@ class Supervisor:
                 return
             now = self._clock.monotonic()
             failures.append(now)
-            while failures and now - failures[0] > child.within_s:
+            while now - failures[0] > child.within_s:
                 failures.popleft()
+            if len(failures) == 1:
+                backoff.reset()
             if len(failures) > child.allowance:
                 raise GaveUp(f"{child.name} failed {len(failures)} times in {child.within_s:.0f} s; last: {reason}")
             self.restarts += 1
@@ -92,13 +95,13 @@ class Supervisor:
             await self._clock.sleep(pause)
 
 
-def _fatal_in(error: BaseException) -> Fatal | None:
-    """The fatal error in what a group of tasks raised, if there is one."""
-    if isinstance(error, Fatal):
+def final_in(error: BaseException) -> Fatal | BadInput | None:
+    """The error that no restart can mend in what a group of tasks raised, if there is one."""
+    if isinstance(error, Fatal | BadInput):
         return error
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            fatal = _fatal_in(inner)
-            if fatal is not None:
-                return fatal
+            final = final_in(inner)
+            if final is not None:
+                return final
     return None
