@@ -37,6 +37,7 @@ from trueup.settings import Settings
 
 if TYPE_CHECKING:
     from trueup.brokers.alpaca.client import AlpacaBroker
+    from trueup.brokers.alpaca.decode import Oddities
     from trueup.brokers.alpaca.stock_data_stream import StockDataStream
     from trueup.brokers.alpaca.trading_stream import TradingStream
     from trueup.brokers.alpaca.websocket import StreamOptions
@@ -249,7 +250,7 @@ async def identify(settings: Settings) -> Identity:
         await broker.close()
 
 
-def _alpaca(settings: Settings, clock: Clock) -> AlpacaBroker:
+def _alpaca(settings: Settings, clock: Clock, oddities: Oddities | None = None) -> AlpacaBroker:
     from trueup.brokers.alpaca.client import AlpacaBroker
     from trueup.brokers.alpaca.rest import ClientOptions
 
@@ -265,6 +266,7 @@ def _alpaca(settings: Settings, clock: Clock) -> AlpacaBroker:
             total_s=2 * settings.request_timeout_s,
             requests_per_minute=settings.requests_per_minute,
         ),
+        oddities=oddities,
     )
 
 
@@ -334,6 +336,7 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
     """
     from trueup.api.deps import GatewayOptions
     from trueup.api.serve import serve_gateway
+    from trueup.brokers.alpaca.decode import Oddities
     from trueup.bus import codec
     from trueup.bus.memory import MemoryBus
     from trueup.journal.sqlite import FILE_NAME, SqliteJournal
@@ -345,7 +348,8 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
     check(settings)
     folder = state_folder(settings)
     clock = SystemClock()
-    alpaca = _alpaca(settings, clock)
+    oddities = Oddities()
+    alpaca = _alpaca(settings, clock, oddities)
     try:
         journal = SqliteJournal(folder / FILE_NAME)
         try:
@@ -377,8 +381,8 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
 
     parts = Parts(
         broker=broker,
-        broker_feed=_trading_stream(settings, clock),
-        quote_feed=_stock_data_stream(settings, clock),
+        broker_feed=_trading_stream(settings, clock, oddities),
+        quote_feed=_stock_data_stream(settings, clock, oddities),
         journal=journal,
         # Offsets on the bus begin anew with each process; the entry that its start will be makes the name unique.
         bus=MemoryBus(f"{journal.epoch}-{journal.last_offset() + 1}"),
@@ -395,7 +399,7 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
         ),
         backoff_cap_s=settings.backoff_max_s,
         clock_skew_s=lambda: alpaca.clock_skew_s,
-        counters={"oddities": lambda: sum(alpaca.oddities.values())},
+        counters={"oddities": lambda: sum(oddities.values())},
         tune_collector=True,
     )
     await run_house(parts)
@@ -427,7 +431,7 @@ def _stream_options(settings: Settings) -> StreamOptions:
     )
 
 
-def _trading_stream(settings: Settings, clock: Clock) -> TradingStream:
+def _trading_stream(settings: Settings, clock: Clock, oddities: Oddities) -> TradingStream:
     from trueup.brokers.alpaca.trading_stream import TradingStream
 
     return TradingStream(
@@ -436,10 +440,11 @@ def _trading_stream(settings: Settings, clock: Clock) -> TradingStream:
         url=_endpoints(settings).trading_stream,
         clock=clock,
         options=_stream_options(settings),
+        oddities=oddities,
     )
 
 
-def _stock_data_stream(settings: Settings, clock: Clock) -> StockDataStream | None:
+def _stock_data_stream(settings: Settings, clock: Clock, oddities: Oddities) -> StockDataStream | None:
     from trueup.brokers.alpaca.stock_data_stream import StockDataStream
     from trueup.core.model import Symbol
 
@@ -452,6 +457,7 @@ def _stock_data_stream(settings: Settings, clock: Clock) -> StockDataStream | No
         symbols=tuple(Symbol(symbol) for symbol in settings.symbols),
         clock=clock,
         options=_stream_options(settings),
+        oddities=oddities,
     )
 
 
