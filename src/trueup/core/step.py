@@ -171,7 +171,17 @@ def _on_order_reported(belief: Belief, changes: Changes, event: OrderReported) -
 def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswered) -> None:
     leg = belief.by_client.get(event.client_order_id)
     if event.report is not None:
-        leg = transit(belief, changes, event.report, source=Source.REPLY, broker_at=event.report.version) or leg
+        leg = (
+            transit(
+                belief,
+                changes,
+                event.report,
+                source=Source.REPLY,
+                broker_at=event.report.version,
+                text=f"the broker's answer to our {event.kind.value}",
+            )
+            or leg
+        )
     if leg is None:
         belief.count("answers_to_unknown_requests")
         return
@@ -649,6 +659,7 @@ def _on_kill(belief: Belief, changes: Changes, command: Kill) -> None:
     changes.views.append((Channel.RISK_KILL_SWITCH, _kill_view(belief, "activate", command)))
     for order in list(belief.open_orders.values()):
         _want_cancel(belief, changes, order, f"kill: {command.reason}")
+    changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason="what a kill left standing"))
 
 
 def _kill_view(belief: Belief, action: str, command: Kill | Resume) -> KillSwitchView:
