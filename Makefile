@@ -90,6 +90,11 @@ test-web: $(WEB_READY) ## run the dashboard's own tests
 test-e2e: $(PY_READY) $(WEB_BUILT) ## run the browser tests in a real Chromium
 	@chromium=$$(scripts/need.sh chromium); TRUEUP_CHROMIUM="$$chromium" $(BIN)/python -m pytest -m e2e $(ARGS) tests/e2e
 
+.PHONY: pictures
+pictures: $(PY_READY) $(WEB_BUILT) ## take the docs' screenshots anew, with the story's own test
+	@chromium=$$(scripts/need.sh chromium); TRUEUP_CHROMIUM="$$chromium" TRUEUP_PICTURES=docs/images \
+		$(BIN)/python -m pytest -m e2e tests/e2e/test_story.py
+
 .PHONY: test-external
 test-external: $(PY_READY) ## run the tests that need a service such as Redis
 	@scripts/need.sh redis >/dev/null
