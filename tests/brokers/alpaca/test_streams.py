@@ -437,6 +437,24 @@ async def test_a_cancelled_connect_leaves_no_socket_and_no_task(socket_server: O
     await until(lambda: len(asyncio.all_tasks()) <= before)
 
 
+async def test_leaving_says_goodbye(socket_server: Opening, clock: Any, until: Any) -> None:
+    sockets: list[ServerConnection] = []
+
+    async def say(socket: ServerConnection) -> None:
+        sockets.append(socket)
+        await socket.recv()
+        await socket.send(json.dumps(AUTHORIZED))
+        await socket.recv()
+        await socket.send(json.dumps(LISTENING))
+        await socket.wait_closed()
+
+    async with socket_server(say) as url:
+        async with stream_to(url, clock, reply_s=5.0).connect():
+            pass
+        await until(lambda: sockets[0].close_code is not None)
+    assert sockets[0].close_code == 1000
+
+
 @pytest.mark.parametrize("which", ["order events", "quotes"])
 async def test_leaving_leaks_no_task(bench: Any, which: str) -> None:
     stream = bench.trading_stream() if which == "order events" else bench.stock_data_stream("AAPL")
