@@ -67,17 +67,27 @@ def test_orders_flow_a_cut_is_shown_and_healed(demo: Demo, page: Page) -> None:
     expect(page.get_by_test_id("position-row").first).to_be_visible(timeout=PATIENCE_MS)
     picture(page, "healthy")
 
+    # an order that rests at the exchange, from another client of the account; adopted and shown
+    order = demo.exchange(
+        "/sim/orders", {"symbol": "GOOGL", "side": "buy", "qty": "30", "type": "limit", "limit_price": "1"}
+    )
+    resting = page.locator('[data-testid="order-row"]', has_text="GOOGL")
+    expect(resting.first).to_be_visible(timeout=PATIENCE_MS)
+
     # the cut: the exchange goes on filling, nobody is told
-    demo.exchange("/sim/faults", {"target": "trade_updates", "kind": "drop", "seconds": 6})
-    order = demo.exchange("/sim/orders", {"symbol": "GOOGL", "side": "buy", "qty": "3", "type": "market"})
+    demo.exchange("/sim/faults", {"target": "trade_updates", "kind": "drop", "seconds": 9})
+    demo.exchange("/sim/fill", {"order_id": order["id"], "qty": "20", "price": "171.20"})
     expect(page.get_by_test_id("gap-banner")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_test_id("trading-state")).to_contain_text("Reduce only", timeout=PATIENCE_MS)
     expect(page.get_by_test_id("broker-events-status")).to_contain_text("Down", timeout=PATIENCE_MS)
-    lag = until("truth lag passes 3 s", lambda: (demo.api("/api/health")["truth_lag_s"] or 0) > 3)
-    assert lag
     denied = demo_submit_is_denied(demo)
     assert denied["error"]["code"] == "entries_gated"
+    # polling goes on, and finds the fill while the stream is still gone
+    polled = page.locator('[data-testid="fill-row"][data-missed="true"][data-source="poll"]', has_text="GOOGL")
+    expect(polled.first).to_be_visible(timeout=PATIENCE_MS)
+    until("truth lag passes 4 s", lambda: (demo.api("/api/health")["truth_lag_s"] or 0) > 4)
     picture(page, "gap-open")
+    demo.exchange("/sim/fill", {"order_id": order["id"], "qty": "10", "price": "171.25"})
 
     # the heal: reconnected, reconciled, what was missed is told with how it was learned
     expect(page.get_by_test_id("heal-summary")).to_be_visible(timeout=PATIENCE_MS)
@@ -93,8 +103,10 @@ def test_orders_flow_a_cut_is_shown_and_healed(demo: Demo, page: Page) -> None:
     assert gap["missed"] >= 1
     assert sum(gap["learned_by"].values()) == gap["missed"]
     detail = demo.api(f"/api/orders/{order['id']}")
-    assert detail["order"]["filled_quantity"] == 3
-    assert detail["executions"][0]["missed_by_stream"] is True
+    assert detail["order"]["filled_quantity"] == 30
+    assert [view["quantity"] for view in detail["executions"]] == [20, 10]
+    assert detail["executions"][0]["source"] == "poll"
+    assert all(view["missed_by_stream"] and not view["inferred"] for view in detail["executions"])
     picture(page, "healed")
 
     # zero drift: belief is the exchange's books
