@@ -46,6 +46,7 @@ from trueup.core.model import (
     TimeInForce,
 )
 from trueup.core.orders import Leg, Order
+from trueup.core.positions import PositionBook
 from trueup.core.step import step
 from trueup.core.transition import Outcome
 
@@ -201,6 +202,16 @@ def snapshot(
     )
 
 
+def folded_anew(belief: Belief, symbol: Symbol) -> PositionBook:
+    """The book as a fold of all lots makes it, whether or not it needs one; belief stays as it is."""
+    book = belief.book(symbol)
+    needed = book.dirty
+    book.dirty, book.settled = True, None
+    folded = belief.settled_book(symbol)
+    book.dirty, book.settled = needed, None
+    return folded
+
+
 class Desk:
     """A belief and the offsets that feed it; what was told is kept."""
 
@@ -307,10 +318,8 @@ class Desk:
 
     def shares(self, symbol: str = AAPL) -> Decimal:
         """The believed position; the fold over lots must agree with the running quantity."""
-        book = self.belief.book(Symbol(symbol))
-        running = book.quantity
-        book.dirty = True
-        assert self.belief.settled_book(Symbol(symbol)).quantity == running
+        running = self.belief.book(Symbol(symbol)).quantity
+        assert folded_anew(self.belief, Symbol(symbol)).quantity == running
         return running
 
     def wants(self, kind: type[Effect]) -> list[Effect]:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.build import folded_anew
 from tests.core.paper_broker import EPOCH, FINAL, PaperBroker
 
 from trueup.core.belief import Belief, new_belief
@@ -95,8 +96,7 @@ def assert_equal_books(belief: Belief, broker: PaperBroker) -> None:
     assert believed == {Symbol(symbol): quantity for symbol, quantity in broker.positions().items()}
     for symbol in list(belief.books):
         running = belief.books[symbol].quantity
-        belief.books[symbol].dirty = True
-        assert belief.settled_book(symbol).quantity == running, f"{symbol}: the fold differs from the running quantity"
+        assert folded_anew(belief, symbol).quantity == running, f"{symbol}: the fold differs from the running quantity"
     assert belief.cash is not None
     assert abs(belief.cash - broker.cash()) < Decimal("1e-20")
 
