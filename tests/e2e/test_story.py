@@ -69,25 +69,25 @@ def test_orders_flow_a_cut_is_shown_and_healed(demo: Demo, page: Page) -> None:
 
     # an order that rests at the exchange, from another client of the account; adopted and shown
     order = demo.exchange(
-        "/sim/orders", {"symbol": "GOOGL", "side": "buy", "qty": "30", "type": "limit", "limit_price": "1"}
+        "/sim/orders", {"symbol": "MSFT", "side": "buy", "qty": "30", "type": "limit", "limit_price": "1"}
     )
-    resting = page.locator('[data-testid="order-row"]', has_text="GOOGL")
-    expect(resting.first).to_be_visible(timeout=PATIENCE_MS)
+    ours = until("it is adopted", lambda: demo.api(f"/api/orders/{order['id']}")["order"]["id"])
+    expect(page.locator(f'[data-testid="order-row"][data-order-id="{ours}"]')).to_be_visible(timeout=PATIENCE_MS)
 
     # the cut: the exchange goes on filling, nobody is told
     demo.exchange("/sim/faults", {"target": "trade_updates", "kind": "drop", "seconds": 9})
-    demo.exchange("/sim/fill", {"order_id": order["id"], "qty": "20", "price": "171.20"})
+    demo.exchange("/sim/fill", {"order_id": order["id"], "qty": "20", "price": "431.20"})
     expect(page.get_by_test_id("gap-banner")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_test_id("trading-state")).to_contain_text("Reduce only", timeout=PATIENCE_MS)
     expect(page.get_by_test_id("broker-events-status")).to_contain_text("Down", timeout=PATIENCE_MS)
     denied = demo_submit_is_denied(demo)
     assert denied["error"]["code"] == "entries_gated"
     # polling goes on, and finds the fill while the stream is still gone
-    polled = page.locator('[data-testid="fill-row"][data-missed="true"][data-source="poll"]', has_text="GOOGL")
+    polled = page.locator('[data-testid="fill-row"][data-missed="true"][data-source="poll"]', has_text="20 MSFT")
     expect(polled.first).to_be_visible(timeout=PATIENCE_MS)
     until("truth lag passes 4 s", lambda: (demo.api("/api/health")["truth_lag_s"] or 0) > 4)
     picture(page, "gap-open")
-    demo.exchange("/sim/fill", {"order_id": order["id"], "qty": "10", "price": "171.25"})
+    demo.exchange("/sim/fill", {"order_id": order["id"], "qty": "10", "price": "431.25"})
 
     # the heal: reconnected, reconciled, what was missed is told with how it was learned
     expect(page.get_by_test_id("heal-summary")).to_be_visible(timeout=PATIENCE_MS)
