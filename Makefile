@@ -102,7 +102,7 @@ test-external: $(PY_READY) ## run the tests that need a service such as Redis
 
 .PHONY: bench
 bench: $(PY_READY) ## measure latency and throughput on this machine
-	@$(BIN)/python bench/run.py $(ARGS)
+	@$(BIN)/python -m bench all --table docs/reference/benchmarks.md $(ARGS)
 
 # --- check ----------------------------------------------------------------------------------------
 
