@@ -39,6 +39,7 @@ class _NoSockets:
         else:
             self._spins += 1
             if self._spins > SPINS_MAX:
+                self._spins = 0  # for the rounds in which the rest is cancelled
                 raise Stuck(f"time does not pass any more at {self._loop.time():.3f} s of virtual time")
         return []
 

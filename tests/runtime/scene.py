@@ -19,10 +19,9 @@ from trueup.core.effects import Denied
 from trueup.core.model import BrokerOrderId, FeedName, FeedStatus, OrderId, OrderType, Side, Symbol
 from trueup.core.orders import Order
 from trueup.journal.memory import MemoryJournal
-from trueup.ports import Broker, Input, Journal, Strategy
-from trueup.runtime.reconciler import Intervals
+from trueup.ports import Input, Journal
 from trueup.runtime.run import House, Parts, run
-from trueup.simulator.broker import Delays, InProcess
+from trueup.simulator.broker import InProcess
 from trueup.simulator.model import FillModel
 
 AAPL, MSFT = Symbol("AAPL"), Symbol("MSFT")
@@ -36,9 +35,10 @@ class Scene:
 
     sim: InProcess
     house: House
-    journal: MemoryJournal
+    journal: Journal
     bus: MemoryBus
     task: asyncio.Task[None]
+    expected: BaseException | None = None
 
     @property
     def belief(self) -> Belief:
@@ -61,9 +61,20 @@ class Scene:
     def now(self) -> Any:
         return VirtualClock().now()
 
-    async def up(self) -> None:
+    async def up(self, *, within_s: float = 60.0) -> None:
         """Wait until broker events are live and nothing is gated."""
-        await until(lambda: self.feed is FeedStatus.UP and not self.belief.entries_gated, told="a live and proven feed")
+        await until(
+            lambda: self.feed is FeedStatus.UP and not self.belief.entries_gated,
+            within_s=within_s,
+            told="a live and proven feed",
+        )
+
+    async def ends(self) -> BaseException:
+        """Wait until the house has ended by itself; what it raised, which is then as it should be."""
+        await asyncio.wait([self.task])
+        self.expected = self.task.exception()
+        assert self.expected is not None
+        return self.expected
 
     async def submit(
         self, *, symbol: Symbol = AAPL, side: Side = Side.BUY, quantity: int = 100, limit: str | None = "200"
@@ -84,9 +95,10 @@ class Scene:
         return self.belief.orders[outcome.order_id]
 
     async def working(self, **terms: Any) -> Order:
-        """Submit one order and wait until the broker has said that it works."""
+        """Submit one order and wait until the broker has said that it works, by stream and by reply."""
         order = await self.submit(**terms)
         await until(lambda: order.status == "NEW", told="a working order")
+        await VirtualClock().sleep(0.1)
         return order
 
     def fill(self, order: Order, quantity: int, price: str = "200") -> None:
@@ -105,63 +117,63 @@ def broker_id_of(order: Order) -> BrokerOrderId:
 
 
 @asynccontextmanager
+async def exchange(*, seed: int = 1, **terms: Any) -> AsyncIterator[InProcess]:
+    """An exchange that lives on its own, for houses that come and go."""
+    sim = InProcess(clock=VirtualClock(), seed=seed, **({"fill_model": BY_HAND} | terms))
+    living = asyncio.create_task(sim.run())
+    try:
+        yield sim
+    finally:
+        living.cancel()
+        await asyncio.wait([living])
+    if not living.cancelled():
+        living.result()
+
+
+@asynccontextmanager
 async def running(
     *,
     seed: int = 1,
-    journal: MemoryJournal | None = None,
+    journal: Journal | None = None,
     sim: InProcess | None = None,
-    fill_model: FillModel = BY_HAND,
-    delays: Delays | None = None,
-    strategies: tuple[Strategy, ...] = (),
     symbols: tuple[Symbol, ...] = (),
-    intervals: Intervals | None = None,
-    journal_as: Journal | None = None,
-    broker: Broker | None = None,
-    checkpoint_every: int = 100_000,
-    backoff_cap_s: float = 30.0,
-    **more: Any,
+    exchange_terms: dict[str, Any] | None = None,
+    **parts: Any,
 ) -> AsyncIterator[Scene]:
     """A house that runs beside its exchange; stopped in order when left, unless it has ended by itself.
 
-    `sim` is handed in to start a second house against the same exchange; it must be running already then.
+    `sim` is handed in for houses that share an exchange; `parts` take the place of what `Parts` would get otherwise.
     """
-    clock = VirtualClock()
+    if sim is None:
+        async with (
+            exchange(seed=seed, symbols=symbols, **(exchange_terms or {})) as own,
+            running(seed=seed, journal=journal, sim=own, symbols=symbols, **parts) as scene,
+        ):
+            yield scene
+        return
     journal = journal or MemoryJournal()
-    exchange = sim or InProcess(
-        clock=clock, seed=seed, fill_model=fill_model, delays=delays, symbols=symbols, tick_seconds=0.5
-    )
     bus = MemoryBus(f"bus-{journal.last_offset() + 1}")
     ready: asyncio.Future[House] = asyncio.get_running_loop().create_future()
-    parts = Parts(
-        broker=broker or exchange.broker,
-        broker_feed=exchange.orders,
-        quote_feed=exchange.quotes if symbols else None,
-        journal=journal_as or journal,
-        bus=bus,
-        clock=clock,
-        jitter=random.Random(seed).random,
-        version="test",
-        strategies=strategies,
-        intervals=intervals or Intervals(),
-        checkpoint_every=checkpoint_every,
-        backoff_cap_s=backoff_cap_s,
-        **more,
-    )
-    living = asyncio.create_task(exchange.run()) if sim is None else None
-    task = asyncio.create_task(run(parts, ready=ready.set_result))
+    usual: dict[str, Any] = {
+        "broker": sim.broker,
+        "broker_feed": sim.orders,
+        "quote_feed": sim.quotes if symbols else None,
+        "journal": journal,
+        "bus": bus,
+        "clock": VirtualClock(),
+        "jitter": random.Random(seed).random,
+        "version": "test",
+    }
+    task = asyncio.create_task(run(Parts(**(usual | parts)), ready=ready.set_result))
     try:
         task.add_done_callback(lambda _: ready.cancel())
         await asyncio.wait([ready])
         if ready.cancelled():
             task.result()
-        yield Scene(sim=exchange, house=ready.result(), journal=journal, bus=bus, task=task)
+        scene = Scene(sim=sim, house=ready.result(), journal=journal, bus=bus, task=task)
+        yield scene
     finally:
         task.cancel()
         await asyncio.wait([task])
-        if living is not None:
-            living.cancel()
-            await asyncio.wait([living])
-            if not living.cancelled():
-                living.result()
-    if not task.cancelled():
+    if not task.cancelled() and task.exception() is not scene.expected:
         task.result()

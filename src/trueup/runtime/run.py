@@ -22,7 +22,7 @@ from trueup.core.model import FeedName
 from trueup.core.views import Channel, RiskAlertView
 from trueup.ports import Broker, Clock, EventBus, Feed, FeedItem, Journal, QuoteFeed, Strategy
 from trueup.runtime.backoff import Jitter
-from trueup.runtime.feeds import BrokerEvents, MarketData
+from trueup.runtime.feeds import HELD_BACK_LIMIT, BrokerEvents, MarketData
 from trueup.runtime.fold import Progress, fold
 from trueup.runtime.health import Health
 from trueup.runtime.memory import settle_collector
@@ -73,6 +73,7 @@ class Parts:
     gateway: Callable[[House], Awaitable[None]] | None = None
     intervals: Intervals = field(default_factory=Intervals)
     backoff_cap_s: float = 30.0
+    held_back_limit: int = HELD_BACK_LIMIT
     strategy_pace_s: float = PACE_S
     checkpoint_every: int = CHECKPOINT_EVERY
     clock_skew_s: Callable[[], float | None] | None = None
@@ -114,6 +115,7 @@ async def run(parts: Parts, *, ready: Callable[[House], None] | None = None, pro
         clock=parts.clock,
         jitter=parts.jitter,
         backoff_cap_s=parts.backoff_cap_s,
+        held_back_limit=parts.held_back_limit,
     )
     market_data = (
         MarketData(
