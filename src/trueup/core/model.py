@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 AccountId = NewType("AccountId", str)
 OrderId = NewType("OrderId", str)
@@ -248,8 +248,7 @@ class Snapshot:
     account: AccountReport | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewOrder:
+class NewOrder(NamedTuple):
     """Terms of one submit request, as they go to the broker; `client_order_id` is its name for ever."""
 
     client_order_id: ClientOrderId

@@ -306,20 +306,20 @@ class Fill(NamedTuple):
     replaces_inferred: bool = False
 
 
-@dataclass(slots=True)
 class Join:
-    """What joining one report changed."""
+    """What joining one report changed: `delta` of the filled quantity, `value` of the money paid or received for it."""
 
-    status_changed: bool = False
-    terms_changed: bool = False
-    fills: list[Fill] = field(default_factory=list)
-    delta: Decimal = ZERO
-    """Change of the leg's filled quantity."""
-    value: Decimal = ZERO
-    """Change of the money paid (buy) or received (sell) for it."""
-    restated: bool = False
-    surprises: list[str] = field(default_factory=list)
-    duplicate: bool = False
+    __slots__ = ("delta", "duplicate", "fills", "restated", "status_changed", "surprises", "terms_changed", "value")
+
+    def __init__(self) -> None:
+        self.status_changed = False
+        self.terms_changed = False
+        self.fills: list[Fill] = []
+        self.delta = ZERO
+        self.value = ZERO
+        self.restated = False
+        self.surprises: list[str] = []
+        self.duplicate = False
 
     @property
     def changed(self) -> bool:

@@ -7,9 +7,10 @@ position or cash is believed to be, save a true-up with its evidence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from trueup.core.belief import SNAPSHOT_SLACK, Belief, Drift, Expectation, Retired
 from trueup.core.effects import Denied, Effect, FindOrder, SendCancel, TakeSnapshot
@@ -62,8 +63,7 @@ DRIFT_KEPT = 500
 """Ended drifts that stay in belief for people to see; the journal keeps all."""
 
 
-@dataclass(slots=True)
-class NotedFill:
+class NotedFill(NamedTuple):
     """One fill and how it was learned, for views."""
 
     order: Order
@@ -73,17 +73,19 @@ class NotedFill:
     missed: bool
 
 
-@dataclass(slots=True)
 class Changes:
-    """What one input changed, for `projection.py`; and the effects that follow."""
+    """What one input changed, for `projection.py`; and the effects that follow. One is made for every input."""
 
-    at: datetime
-    offset: int
-    orders: dict[OrderId, Order] = field(default_factory=dict)
-    fills: list[NotedFill] = field(default_factory=list)
-    views: list[tuple[Channel, View]] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
-    adopted: int = 0
+    __slots__ = ("adopted", "at", "effects", "fills", "offset", "orders", "views")
+
+    def __init__(self, at: datetime, offset: int) -> None:
+        self.at = at
+        self.offset = offset
+        self.orders: dict[OrderId, Order] = {}
+        self.fills: list[NotedFill] = []
+        self.views: list[tuple[Channel, View]] = []
+        self.effects: list[Effect] = []
+        self.adopted = 0
 
     def alert(self, kind: str, severity: str, reason: str, *, symbol: str | None = None, order_id: str = "") -> None:
         """Raise a risk alert."""
