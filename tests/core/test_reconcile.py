@@ -6,9 +6,18 @@ import pytest
 from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
 
 from trueup.core.effects import FindOrder, TakeSnapshot
-from trueup.core.events import ClockTicked, SnapshotFailed, SnapshotTaken
-from trueup.core.model import ExecType, OrderStatus, RequestOutcome, Side, SnapshotScope, Source, TradingState
-from trueup.core.reconcile import ABSENT_SETTLE, POSITION_SETTLE, RECHECK
+from trueup.core.events import ClockTicked, FeedLost, SnapshotFailed, SnapshotTaken
+from trueup.core.model import (
+    ExecType,
+    FeedName,
+    OrderStatus,
+    RequestOutcome,
+    Side,
+    SnapshotScope,
+    Source,
+    TradingState,
+)
+from trueup.core.reconcile import ABSENT_SETTLE, POSITION_SETTLE, RECHECK, SETTLE_RECHECK
 from trueup.core.views import Channel, RiskAlertView
 
 S = OrderStatus
@@ -120,6 +129,23 @@ def test_a_second_full_snapshot_confirms_and_trues_up_with_evidence() -> None:
     assert [(alert.type, alert.severity, alert.symbol) for alert in alerts] == [("position_drift", "critical", "AAPL")]
     assert desk.tell(snapshot(when=9, holdings={"AAPL": 12})).changes.views == []
     assert desk.belief.truth.last_result == "clean"
+
+
+def test_a_true_up_in_a_gap_is_followed_by_the_look_that_closes_it() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(FeedLost(at=at(3), feed=FeedName.BROKER_EVENTS, reason="cut"))
+    desk.restore(snapshot(when=5, holdings={"AAPL": 12}), when=4)
+    desk.tell(snapshot(when=7, holdings={"AAPL": 12}))
+    assert desk.shares() == 12
+    assert desk.belief.truth.open_gap is not None, "the look that found a difference proves nothing"
+    outcome = desk.tell(ClockTicked(at=at(7) + SETTLE_RECHECK))
+    assert [(effect.scope, effect.reason) for effect in outcome.effects if isinstance(effect, TakeSnapshot)] == [
+        (FULL, desk.belief.truth.last_result)
+    ]
+    desk.tell(snapshot(when=13, holdings={"AAPL": 12}))
+    assert desk.belief.truth.open_gap is None
+    assert not desk.belief.entries_gated
+    assert desk.tell(ClockTicked(at=at(60))).effects == ()
 
 
 @pytest.mark.parametrize(

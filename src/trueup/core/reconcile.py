@@ -42,6 +42,9 @@ from trueup.core.transition import Changes, note_drift, tell, transit, transit_e
 RECHECK = timedelta(seconds=2)
 """The pause before a suspected drift is looked at again."""
 
+SETTLE_RECHECK = timedelta(seconds=5)
+"""The pause before a look that left something unsettled, a true-up included, is followed by another."""
+
 POSITION_SETTLE = timedelta(seconds=15)
 """How long after a fill the broker's position list may still be behind (10 s have been reported)."""
 
@@ -312,5 +315,7 @@ def _conclude(belief: Belief, event: SnapshotTaken, finding: Finding) -> None:
         if not finding.unsettled:
             truth.clean_started_at = snapshot.started_at
             truth.prove(snapshot.started_at)
+        else:
+            belief.set_timer(event.at + SETTLE_RECHECK, "unsettled", event.at.isoformat())
     elif snapshot.scope is SnapshotScope.ORDERS and live and not finding.unsettled and not belief.drifts:
         truth.prove(snapshot.started_at)

@@ -425,6 +425,8 @@ def _on_clock_ticked(belief: Belief, changes: Changes) -> None:
             _expectation_failed(belief, changes, BrokerOrderId(key))
         elif kind == "recheck" and key in belief.drifts:
             changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=f"suspected drift: {key}"))
+        elif kind == "unsettled" and belief.truth.was_reconciled_at(key):
+            changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=belief.truth.last_result))
         elif kind == "cancel":
             _cancel_overdue(belief, changes, OrderId(key))
 

@@ -67,6 +67,10 @@ class Truth:
             return self.gaps[-1]
         return None
 
+    def was_reconciled_at(self, at: str) -> bool:
+        """True while the full reconciliation of that instant (ISO 8601) is the newest one."""
+        return self.last_reconciliation_at is not None and self.last_reconciliation_at.isoformat() == at
+
     def open(self, gap_id: str, reason: str, at: datetime) -> Gap | None:
         """Open a gap, unless one is open already; returns the new one."""
         if self.open_gap is not None:
