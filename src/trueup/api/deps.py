@@ -15,8 +15,9 @@ from fastapi import Depends, Request, Response
 
 from trueup.core.belief import Belief
 from trueup.core.model import Quote, Symbol
-from trueup.core.projection import RuntimeNumbers
+from trueup.core.projection import RuntimeNumbers, system_snapshot_view
 from trueup.core.transition import Outcome
+from trueup.core.views import Channel
 from trueup.ports import Clock, Envelope, EventBus, Input
 
 STATIC = Path(__file__).parent / "static"
@@ -77,7 +78,8 @@ class Codec(Protocol):
 class GatewayOptions:
     """How the gateway is reached. Beyond this machine it needs a `token`; `allowed_hosts` are names besides localhost.
 
-    `backlog` bounds the messages that may wait for one slow dashboard. Port 0 takes any free one.
+    `backlog` bounds the messages that may wait for one slow dashboard. Port 0 takes any free one. A client that answers
+    no ping for `ping_timeout_s` is dropped; one that says more than `messages_per_s`, over three seconds, is closed.
     """
 
     codec: Codec
@@ -86,7 +88,26 @@ class GatewayOptions:
     token: str = ""
     allowed_hosts: tuple[str, ...] = ()
     backlog: int = 1024
+    connections: int = 20_000
+    connections_per_address: int = 20_000
+    messages_per_s: float = 20.0
+    ping_s: float = 20.0
+    ping_timeout_s: float = 20.0
     static: Path = STATIC
+
+
+class Stage(Protocol):
+    """What the websocket shows, wherever it comes from."""
+
+    @property
+    def options(self) -> GatewayOptions: ...
+    @property
+    def bus(self) -> EventBus: ...
+    @property
+    def clock(self) -> Clock: ...
+
+    def picture(self) -> tuple[Envelope, Mapping[str, int]] | None:
+        """A whole snapshot and the offsets up to which it holds everything; None while there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +121,23 @@ class Gateway:
     def belief(self) -> Belief:
         """All we hold true."""
         return self.house.sequencer.belief
+
+    @property
+    def bus(self) -> EventBus:
+        """Where envelopes come from."""
+        return self.house.bus
+
+    @property
+    def clock(self) -> Clock:
+        """The only way to know the time."""
+        return self.house.clock
+
+    def picture(self) -> tuple[Envelope, Mapping[str, int]] | None:
+        """All that a dashboard shows as of now."""
+        house, at = self.house, self.house.clock.now()
+        view = system_snapshot_view(house.sequencer.belief, house.quotes.latest(), house.health.numbers(), at)
+        body = self.options.codec.encode(view)
+        return Envelope(Channel.SYSTEM_SNAPSHOT.value, house.bus.epoch, 0, at, body), house.bus.cursors()
 
     def answer(self, view: object, *, status: int = 200) -> Response:
         """A view, or a list of views, as an HTTP answer."""

@@ -110,6 +110,8 @@ async def serve_gateway(house: House, options: GatewayOptions, *, ready: Callabl
         server_header=False,
         ws=_Connection,
         ws_max_size=MESSAGE_BYTES_MAX,
+        ws_ping_interval=options.ping_s,
+        ws_ping_timeout=options.ping_timeout_s,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=STOP_PATIENCE_S,
     )
@@ -127,7 +129,8 @@ async def serve_gateway(house: House, options: GatewayOptions, *, ready: Callabl
             try:
                 await asyncio.shield(serving)
             finally:
-                # Cancelled, or the pump died: let uvicorn tell its clients (close code 1012) and end by itself.
+                # Cancelled, or the pump died: send the clients away, each with a moment to come back at, and end.
+                await manager.drain()
                 server.should_exit = True
                 await serving
                 pump.cancel()

@@ -31,8 +31,11 @@ def encode(value: object) -> bytes:
 def wire(envelope: Envelope, cursors: Mapping[str, int] | None = None) -> bytes:
     """`{"channel", "data", "epoch", "offset", "at"}` around the body as it is; `cursors` goes with a snapshot.
 
-    A snapshot's cursors are the offsets of every channel up to which it already holds everything.
+    A snapshot's cursors are the offsets of every channel up to which it already holds everything. What somebody else
+    published has no epoch, hence no place that one could resume from, and goes out as `{"channel", "data"}` alone.
     """
+    if not envelope.epoch:
+        return b'{"channel":%b,"data":%b}' % (_ENCODER.encode(envelope.channel), envelope.body)
     tail = b"" if cursors is None else b',"cursors":' + _ENCODER.encode(cursors)
     return b'{"channel":%b,"data":%b,"epoch":%b,"offset":%d,"at":%b%b}' % (
         _ENCODER.encode(envelope.channel),

@@ -64,18 +64,23 @@ class MemorySubscription:
 
     def put(self, envelope: Envelope) -> None:
         """Queue one envelope; never waits. Called by the bus."""
-        if envelope.channel in STATE_CHANNELS:
+        if envelope.epoch and envelope.channel in STATE_CHANNELS:
             if envelope.channel not in self._newest:
                 self._queue.append(envelope.channel)
             self._newest[envelope.channel] = envelope
         elif len(self._queue) >= self._backlog:
             # One envelope of a log lost is a lie told for ever; better to send the reader back to a snapshot.
-            self._lapsed = True
-            self._queue.clear()
-            self._newest.clear()
-            self._bus.forget(self)
+            self.lapse()
         else:
             self._queue.append(envelope)
+        self._wake()
+
+    def lapse(self) -> None:
+        """What follows does not continue what came before; the reader must start anew. Called by the bus."""
+        self._lapsed = True
+        self._queue.clear()
+        self._newest.clear()
+        self._bus.forget(self)
         self._wake()
 
     def __len__(self) -> int:
@@ -99,21 +104,49 @@ class MemoryBus:
 
     def publish(self, channel: str, view: View, at: datetime) -> None:
         """Number and encode the view, and hand it to every subscription; a view that can't be encoded is logged."""
+        self.number(channel, view, at)
+
+    def number(self, channel: str, view: View, at: datetime) -> Envelope | None:
+        """As `publish`; returns the envelope, or None for a view that can't be encoded."""
         try:
             body = encode(view)
         except (TypeError, ValueError) as error:
             log.error("a view was not published channel=%s view=%s reason=%s", channel, type(view).__name__, error)
-            return
+            return None
         channel = str(channel)
-        offset = self._cursors.get(channel, 0) + 1
-        envelope = Envelope(channel, self.epoch, offset, at, body)
-        self._cursors[channel] = offset
-        kept = self._history.get(channel)
+        envelope = Envelope(channel, self.epoch, self._cursors.get(channel, 0) + 1, at, body)
+        self.take(envelope)
+        return envelope
+
+    def take(self, envelope: Envelope) -> None:
+        """Keep an envelope that has its number already, and hand it to every subscription."""
+        self.keep(envelope)
+        self.pass_on(envelope)
+
+    def keep(self, envelope: Envelope) -> None:
+        """Put an envelope into the history, and nowhere else."""
+        self._cursors[envelope.channel] = envelope.offset
+        kept = self._history.get(envelope.channel)
         if kept is None:
-            kept = self._history[channel] = deque(maxlen=self._history_length)
+            kept = self._history[envelope.channel] = deque(maxlen=self._history_length)
         kept.append(envelope)
+
+    def pass_on(self, envelope: Envelope) -> None:
+        """Hand an envelope to every subscription, and keep nothing."""
         for subscription in tuple(self._subscriptions):
             subscription.put(envelope)
+
+    def begin(self, epoch: str) -> None:
+        """Forget everything under a new epoch; every reader is told to start anew."""
+        self.epoch = epoch
+        self._cursors.clear()
+        self._history.clear()
+        for subscription in tuple(self._subscriptions):
+            subscription.lapse()
+
+    def history(self) -> Sequence[Envelope]:
+        """All that is kept, oldest first within each channel."""
+        return [envelope for kept in self._history.values() for envelope in kept]
 
     def subscribe(self) -> MemorySubscription:
         """Start receiving every channel from the next envelope on."""
@@ -131,10 +164,10 @@ class MemoryBus:
         if not 0 <= offset <= newest:
             return None
         kept = self._history.get(str(channel), deque())
-        missed = newest - offset
-        if missed > len(kept):
-            return None
-        return [envelope for envelope in kept if envelope.offset > offset]
+        missed = [envelope for envelope in kept if envelope.offset > offset]
+        # Offsets of a state may have been skipped on the way here; those of a log never are.
+        whole = not missed or missed[0].offset == offset + 1 or str(channel) in STATE_CHANNELS
+        return missed if whole and (missed or offset == newest) else None
 
     def forget(self, subscription: MemorySubscription) -> None:
         """Hand nothing more to one subscription."""

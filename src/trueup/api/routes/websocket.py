@@ -1,9 +1,10 @@
 """The websocket: one snapshot on connect, then every envelope, to every dashboard, however slow some of them are.
 
 One bus subscription feeds all clients. Each client has a bounded queue of its own, in which a state channel holds one
-place; whoever falls so far behind that a log would lose an envelope is closed with a code and starts anew from a
-snapshot. A snapshot and the bus's cursors are taken in the same moment, and a client gets only what lies behind them:
-no hole and no repetition in between, whatever the pump is doing.
+place; whoever falls so far behind that a log would lose an envelope is closed with a code and comes back. A client that
+comes back to `/ws?resume` says up to where it has each channel, and gets what followed; when that is no longer known,
+a snapshot, and is told so. A snapshot and the bus's cursors are taken in the same moment, and a client gets only what
+lies behind them: no hole and no repetition in between, whatever the pump is doing.
 
 Not for making views. Invariant: no client can delay or harm another, and no task outlives its connection.
 """
@@ -13,43 +14,64 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, NoReturn
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from trueup.api.deps import Gateway
-from trueup.core.projection import system_snapshot_view
+from trueup.api.deps import Stage
+from trueup.api.identity import LOCAL, Identity, Role
 from trueup.core.views import STATE_CHANNELS, Channel
 from trueup.errors import Busy
 from trueup.ports import Envelope
 
 log = logging.getLogger(__name__)
 
+CLOSE_NOT_ALLOWED = 1008
+"""Against the rules: more messages than allowed, or a session that is over."""
+
 CLOSE_TOO_SLOW = 1013
-"""Try again later: the client's queue overflowed."""
+"""Try again later: the client's queue overflowed, or there are too many clients."""
 
 CLOSE_RESTART = 1012
-"""The service restarts: come back in a moment."""
+"""The service restarts: come back after the pause that the reason names."""
 
 CLOSE_PATIENCE_S = 2.0
 """How long a close frame may take to leave, in seconds; a client that reads nothing would hold it for ever."""
 
+RESUME_WAIT_S = 3.0
+"""How long a client that came to resume may take to say from where, in seconds; then it gets a snapshot."""
+
+RETURN_WINDOW_MS = 3000
+"""Over how long a stopping gateway spreads the return of its clients, in milliseconds."""
+
+AHEAD_MAX = 4096
+"""Offsets by which a client that heard another gateway may be ahead of this one."""
+
 RAW_SHOWN = 200
 """Characters of a message that made no sense which go back to its sender."""
+
+MESSAGE_ROLES = {"ping": Role.VIEWER, "resync": Role.VIEWER, "resume": Role.VIEWER}
+"""Who may send which message; what is not listed nobody may."""
 
 router = APIRouter()
 
 
 class Client:
-    """One dashboard: what waits for it, and up to where it has everything."""
+    """One dashboard: who it is, what waits for it, and up to where it has everything."""
 
-    def __init__(self, websocket: WebSocket, backlog: int) -> None:
+    def __init__(self, websocket: WebSocket, backlog: int, *, identity: Identity = LOCAL, address: str = "") -> None:
         self.websocket = websocket
+        self.identity = identity
+        self.address = address
         self.over = asyncio.Event()
+        self.held = True
+        """Nothing has been promised yet: it waits for its snapshot, or is about to say from where to go on."""
         self.close_code: int | None = None
         self.close_reason = ""
+        self.allowance: tuple[float, float] | None = None
         self._backlog = backlog
         self._queue: deque[str | Channel] = deque()
         self._newest: dict[str, str] = {}
@@ -60,11 +82,30 @@ class Client:
         """Forget what waits and begin with a snapshot that holds everything up to `cursors`."""
         self._queue.clear()
         self._newest.clear()
-        self._seen = cursors
+        self.go_on_from(cursors)
         self._put(snapshot)
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """Up to where it has each channel, or will have with what waits."""
+        return self._seen
+
+    def say_text(self, text: str) -> None:
+        """Queue one message as it is."""
+        self._put(text)
+
+    def go_on_from(self, cursors: Mapping[str, int]) -> None:
+        """Give it what lies behind `cursors` from now on."""
+        self._seen = cursors
+        self.held = False
 
     def offer(self, envelope: Envelope, text: str) -> None:
         """Queue one envelope, unless the client has it already."""
+        if self.held:
+            return
+        if not envelope.epoch:
+            self._put(text)
+            return
         if envelope.offset <= self._seen.get(envelope.channel, 0):
             return
         if envelope.channel in STATE_CHANNELS:
@@ -77,7 +118,7 @@ class Client:
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Queue an answer to this client alone."""
-        self._put(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
+        self._put(_text(message))
 
     async def next_text(self) -> str:
         """What goes out next."""
@@ -108,12 +149,14 @@ class Client:
 class ConnectionManager:
     """Every connected dashboard of this process, fed by one subscription."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._house = gateway.house
-        self._codec = gateway.options.codec
-        self._backlog = gateway.options.backlog
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._codec = stage.options.codec
+        self._options = stage.options
         self._clients: dict[Client, None] = {}
-        self._snapshot: tuple[Mapping[str, int], str] | None = None
+        self._addresses: Counter[str] = Counter()
+        self._draining = False
+        self._snapshot: tuple[str, Mapping[str, int], str, Mapping[str, int]] | None = None
 
     @property
     def active_connections(self) -> tuple[Client, ...]:
@@ -121,17 +164,29 @@ class ConnectionManager:
         return tuple(self._clients)
 
     async def connect(self, websocket: WebSocket) -> Client:
-        """Accept a client; its first message is a snapshot, and everything behind that follows."""
+        """Accept a client; its first message is a snapshot, or what it has missed, and all behind that follows."""
         await websocket.accept()
-        client = Client(websocket, self._backlog)
+        identity: Identity = websocket.scope.get("trueup.identity", LOCAL)
+        address = websocket.client.host if websocket.client is not None else ""
+        client = Client(websocket, self._options.backlog, identity=identity, address=address)
+        refused = self._no_room(address)
+        if refused:
+            client.end(CLOSE_TOO_SLOW, refused)
+            return client
         # No await between snapshot and registration: nothing can be published in between.
-        client.start_from(*self._snapshot_now())
         self._clients[client] = None
+        self._addresses[address] += 1
+        if "resume" not in websocket.query_params:
+            self._begin(client)
         return client
 
     def disconnect(self, client: Client) -> None:
         """Send nothing more to a client."""
-        self._clients.pop(client, None)
+        if client in self._clients:
+            del self._clients[client]
+            self._addresses[client.address] -= 1
+            if not self._addresses[client.address]:
+                del self._addresses[client.address]
 
     def broadcast(self, envelope: Envelope) -> None:
         """Queue one envelope for every client; encoded once, and never waiting for anybody."""
@@ -142,9 +197,9 @@ class ConnectionManager:
     async def pump(self) -> NoReturn:
         """Carry the bus to the clients; ends only with the bus."""
         while True:
-            subscription = self._house.bus.subscribe()
+            subscription = self._stage.bus.subscribe()
             for client in self.active_connections:
-                client.start_from(*self._snapshot_now())
+                self._begin(client)
             try:
                 while True:
                     self.broadcast(await subscription.get())
@@ -153,9 +208,31 @@ class ConnectionManager:
             finally:
                 subscription.close()
 
+    async def drain(self) -> None:
+        """Take nobody in any more, and send everyone away with a moment of return of their own."""
+        self._draining = True
+        leaving = self.active_connections
+        for place, client in enumerate(leaving):
+            pause_ms = RETURN_WINDOW_MS * (place + 1) // len(leaving)
+            client.end(CLOSE_RESTART, f"the gateway restarts; retry_after_ms={pause_ms}")
+        try:
+            async with asyncio.timeout(CLOSE_PATIENCE_S):
+                # The last of them rings no bell.
+                while self._clients:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.info("clients that do not go are dropped count=%d", len(self._clients))
+
+    def end_session(self, session: str) -> None:
+        """Close every connection that was opened under a session."""
+        for client in self.active_connections:
+            if client.identity.session == session:
+                client.end(CLOSE_NOT_ALLOWED, "the session is over; log in again")
+
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one connection from accept to end."""
         client = await self.connect(websocket)
+        deadline = asyncio.get_running_loop().call_later(RESUME_WAIT_S, self._begin_if_held, client)
         try:
             async with asyncio.TaskGroup() as group:
                 children = [group.create_task(self._hear(client)), group.create_task(self._tell(client))]
@@ -163,13 +240,18 @@ class ConnectionManager:
                 for child in children:
                     child.cancel()
         finally:
-            self.disconnect(client)
-        if client.close_code is None:
-            return
-        log.info("a dashboard was closed code=%d reason=%s", client.close_code, client.close_reason)
+            deadline.cancel()
+            try:
+                if client.close_code is not None:
+                    await self._close(client, client.close_code)
+            finally:
+                self.disconnect(client)
+
+    async def _close(self, client: Client, code: int) -> None:
+        log.info("a dashboard was closed code=%d reason=%s", code, client.close_reason)
         try:
             async with asyncio.timeout(CLOSE_PATIENCE_S):
-                await websocket.close(client.close_code, client.close_reason)
+                await client.websocket.close(code, client.close_reason)
         except (TimeoutError, RuntimeError, WebSocketDisconnect):
             return  # it reads nothing or is gone already; the server drops the connection
 
@@ -188,34 +270,168 @@ class ConnectionManager:
                 client.end()
                 return
             text = message.get("text")
-            self._on_message(client, text if text is not None else message.get("bytes", b""))
+            self.on_message(client, text if text is not None else message.get("bytes", b""))
 
-    def _on_message(self, client: Client, raw: str | bytes) -> None:
+    def on_message(self, client: Client, raw: str | bytes) -> None:
+        """Do what a client's message asks, if the client may ask it."""
+        if not self._may_speak(client):
+            most = self._options.messages_per_s
+            client.end(CLOSE_NOT_ALLOWED, f"more than {most:g} messages a second; connect again and say less")
+            return
         try:
             message = json.loads(raw)
         except (ValueError, RecursionError):
             message = None
         kind = message.get("type") if isinstance(message, dict) else None
-        if kind == "ping":
-            client.say({"type": "pong", "server_time": self._house.clock.now().isoformat().replace("+00:00", "Z")})
+        needed = MESSAGE_ROLES.get(kind) if isinstance(kind, str) else None
+        if needed is not None and not client.identity.may(needed):
+            told = f"{kind} needs the role {needed.value}"
+            client.say({"type": "error", "code": "forbidden", "message": told, "raw": ""})
+        elif kind == "ping":
+            client.say({"type": "pong", "server_time": _rfc3339(self._stage.clock.now())})
         elif kind == "resync":
-            client.start_from(*self._snapshot_now())
+            self._begin(client)
+        elif kind == "resume" and isinstance(message, dict):
+            self._resume(client, message)
         else:
             shown = raw[:RAW_SHOWN] if isinstance(raw, str) else raw[:RAW_SHOWN].decode("utf-8", "replace")
             code = "malformed" if kind is None else "unknown_type"
-            right = 'send {"type":"ping"} or {"type":"resync"}'
+            right = 'send {"type":"ping"}, {"type":"resync"} or {"type":"resume","cursors":{...}}'
             client.say({"type": "error", "code": code, "message": f"this says nothing here; {right}", "raw": shown})
 
-    def _snapshot_now(self) -> tuple[str, Mapping[str, int]]:
-        cursors = self._house.bus.cursors()
+    # --- limits ---
+
+    def _no_room(self, address: str) -> str:
+        if self._draining:
+            return "the gateway stops; connect again"
+        if len(self._clients) >= self._options.connections:
+            return f"more than {self._options.connections} connections; try again later"
+        if self._addresses[address] >= self._options.connections_per_address:
+            return f"more than {self._options.connections_per_address} connections from one address; try again later"
+        return ""
+
+    def _may_speak(self, client: Client) -> bool:
+        """A bucket that fills by `messages_per_s` and holds three seconds' worth."""
+        rate, now = self._options.messages_per_s, self._stage.clock.monotonic()
+        left, at = client.allowance or (3 * rate, now)
+        left = min(3 * rate, left + (now - at) * rate)
+        client.allowance = (left - 1, now)
+        return left >= 1
+
+    # --- where a client begins ---
+
+    def _begin(self, client: Client) -> None:
+        """From a snapshot; a gateway that has none yet keeps the client waiting for it."""
+        taken = self._snapshot_now()
+        if taken is None:
+            client.held = True
+            return
+        snapshot, cursors = taken
+        client.start_from(snapshot, cursors)
+        # A snapshot that came from elsewhere may be a moment old.
+        self._follow(client, cursors)
+
+    def _begin_if_held(self, client: Client) -> None:
+        if client.held and not client.over.is_set():
+            self._begin(client)
+
+    def _resume(self, client: Client, message: Mapping[str, Any]) -> None:
+        cursors = _cursors(message.get("cursors"))
+        if cursors is None:
+            told = 'cursors must be {channel: {"epoch": text, "offset": number}}'
+            client.say({"type": "error", "code": "bad_cursors", "message": told, "raw": ""})
+            self._begin_if_held(client)
+            return
+        epoch = self._stage.bus.epoch
+        have = {channel: offset for channel, (_, offset) in cursors.items()}
+        recovered = bool(cursors) and all(named == epoch for named, _ in cursors.values())
+        missed = self._missed(have) if recovered else None
+        if missed is None:
+            client.say({"type": "resumed", "recovered": False, "epoch": epoch})
+            self._begin_after(client)
+            return
+        client.say({"type": "resumed", "recovered": True, "epoch": epoch, "missed": len(missed)})
+        client.go_on_from(have)
+        self._replay(client, missed)
+
+    def _begin_after(self, client: Client) -> None:
+        """As `_begin`, behind what was just said."""
+        taken = self._snapshot_now()
+        if taken is None:
+            client.held = True
+            return
+        snapshot, cursors = taken
+        client.go_on_from(cursors)
+        client.say_text(snapshot)
+        self._follow(client, cursors)
+
+    def _follow(self, client: Client, cursors: Mapping[str, int]) -> None:
+        if cursors == self._stage.bus.cursors():
+            return
+        missed = self._missed(cursors)
+        if missed is not None:
+            self._replay(client, missed)
+
+    def _replay(self, client: Client, missed: Iterable[Envelope]) -> None:
+        for envelope in missed:
+            client.offer(envelope, self._codec.wire(envelope).decode())
+        newest, seen = self._stage.bus.cursors(), client.seen
+        ahead = {channel: offset for channel, offset in seen.items() if offset > newest.get(channel, 0)}
+        client.go_on_from({**newest, **ahead})
+
+    def _missed(self, have: Mapping[str, int]) -> list[Envelope] | None:
+        """What followed on every channel, oldest first; None when it is not known whole, or is too much."""
+        found: list[Envelope] = []
+        bus = self._stage.bus
+        newest = bus.cursors()
+        if any(offset > newest.get(channel, 0) + AHEAD_MAX for channel, offset in have.items()):
+            return None
+        for channel, last in newest.items():
+            offset = have.get(channel, 0)
+            if offset >= last:
+                continue  # up to date, or a little ahead by another gateway
+            # Of a state only the newest counts, however many there were.
+            part = bus.since(channel, last - 1 if channel in STATE_CHANNELS else offset)
+            if part is None:
+                return None
+            found += part
+        if len(found) > self._options.backlog // 2:
+            return None
+        return sorted(found, key=lambda envelope: envelope.at)
+
+    def _snapshot_now(self) -> tuple[str, Mapping[str, int]] | None:
+        epoch, newest = self._stage.bus.epoch, self._stage.bus.cursors()
         # A thousand dashboards that come back at once get one picture: nothing has been said since it was taken.
-        if self._snapshot is None or self._snapshot[0] != cursors:
-            house, at = self._house, self._house.clock.now()
-            view = system_snapshot_view(house.sequencer.belief, house.quotes.latest(), house.health.numbers(), at)
-            body = self._codec.encode(view)
-            envelope = Envelope(Channel.SYSTEM_SNAPSHOT.value, house.bus.epoch, 0, at, body)
-            self._snapshot = (cursors, self._codec.wire(envelope, cursors).decode())
-        return self._snapshot[1], cursors
+        if self._snapshot is None or (self._snapshot[0], self._snapshot[1]) != (epoch, newest):
+            taken = self._stage.picture()
+            if taken is None:
+                return None
+            envelope, cursors = taken
+            self._snapshot = (epoch, newest, self._codec.wire(envelope, cursors).decode(), cursors)
+        return self._snapshot[2], self._snapshot[3]
+
+
+def _cursors(told: object) -> dict[str, tuple[str, int]] | None:
+    """Channel -> epoch and offset, as a client names them; None when it makes no sense."""
+    if not isinstance(told, dict) or len(told) > len(Channel):
+        return None
+    found: dict[str, tuple[str, int]] = {}
+    for channel, cursor in told.items():
+        if not isinstance(cursor, dict):
+            return None
+        epoch, offset = cursor.get("epoch"), cursor.get("offset")
+        if not isinstance(epoch, str) or not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+            return None
+        found[channel] = (epoch, offset)
+    return found
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
 
 
 @router.websocket("/ws")
