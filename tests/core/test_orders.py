@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import permutations
@@ -558,3 +559,37 @@ def test_one_name_with_two_terms_keeps_the_first_and_is_looked_into() -> None:
     again = trade(into, report(S.FILLED, 100, version=2), execution("e-2", 60, "11", cum=100))
     assert again.surprises == []
     assert (into.executed, into.executed_value) == (100, D("1090.00"))
+
+
+def test_a_total_without_an_average_keeps_the_price_that_was_inferred() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 40, version=1, average="10"), execution("e-1", 40, "10", cum=40))
+    join(into, report(S.PARTIALLY_FILLED, 80, version=2, average="10.5"))
+    assert into.residual_price == 11
+    join(into, report(S.PARTIALLY_FILLED, 90, version=3, average=None))
+    assert (into.residual, into.residual_price) == (50, 11)
+
+
+def test_one_stretch_at_two_prices_is_not_one_execution() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, "10", cum=40))
+    joined = trade(into, report(S.PARTIALLY_FILLED, 40, version=1), execution("r-1", 40, "10.01", cum=40))
+    assert joined.surprises == ["execution_beyond_total"]
+    assert into.aliases == {}
+    assert (into.filled, into.executed) == (40, 40)
+
+
+def test_shares_that_nobody_explained_are_taken_back_as_they_were_given() -> None:
+    into = leg()
+    join(into, report(S.PARTIALLY_FILLED, 60, version=1, average="10"))
+    joined = join(into, report(S.PARTIALLY_FILLED, 40, version=2, average="10"), source=Source.RECONCILE)
+    assert [(fill.kind, fill.quantity, fill.inferred) for fill in joined.fills] == [("bust", -20, True)]
+    assert (joined.delta, joined.value, joined.restated) == (-20, -200, True)
+
+
+def test_a_leg_learns_its_names_and_times_once() -> None:
+    into = Leg(OrderId("x-1"), None, BrokerOrderId("b-1"), AAPL, Side.BUY)
+    join(into, replace(report(client_id=None, version=1), submitted_at=at(1)))
+    assert (into.client_order_id, into.submitted_at) == (None, at(1))
+    join(into, replace(report(client_id="theirs", version=2), submitted_at=at(1.5)))
+    assert (into.client_order_id, into.submitted_at) == ("theirs", at(1))

@@ -58,7 +58,7 @@ def test_orders_filled_before_the_books_opened_are_in_the_opening_balance() -> N
         snapshot(row, when=1, executions=[execution("e-1", 40, cum=40, when=-50)], holdings={"AAPL": 40}), when=0
     )
     assert desk.shares() == 40
-    assert desk.of().origin == "external"
+    assert (desk.of().origin, desk.of().leg.opening) == ("external", 40)
     desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=5), execution("e-2", 60, cum=100, when=5), when=5))
     assert desk.shares() == 100
     assert desk.belief.cash == 100000 - 600
@@ -331,6 +331,17 @@ def test_a_snapshot_brings_the_executions_behind_a_total() -> None:
     assert all(held.missed for held in leg.executions.values())
     assert desk.shares() == 40
     assert desk.belief.cash == D("99598.00")
+
+
+def test_the_real_price_of_an_external_fill_moves_cash() -> None:
+    desk = Desk()
+    row = report(S.FILLED, 40, version=3, client_id="theirs", quantity=40, limit="11")
+    desk.tell(snapshot(row, when=4, scope=ORDERS, source=Source.POLL))
+    assert (desk.shares(), desk.belief.cash) == (40, 100000 - 440)
+    match = execution("e-1", 40, "10", cum=40, when=3)
+    desk.tell(snapshot(row, when=6, scope=ORDERS, source=Source.POLL, executions=[match]))
+    assert (desk.shares(), desk.belief.cash) == (40, 100000 - 400)
+    assert desk.of("theirs").leg.opening == 0
 
 
 def test_an_execution_of_an_unknown_order_is_asked_after() -> None:

@@ -26,6 +26,7 @@ from trueup.core.model import (
     Symbol,
     TradingState,
 )
+from trueup.core.projection import executions_view
 from trueup.core.step import CANCEL_OVERDUE, LOOKUP_FIRST, LOOKUP_SETTLE
 from trueup.core.transition import STREAM_GRACE
 from trueup.core.views import Channel, KillSwitchView, RiskAlertView, SignalView
@@ -156,6 +157,15 @@ def test_a_lost_answer_is_doubt_and_a_question() -> None:
     assert desk.wants(FindOrder) == [FindOrder(client_order_id=ClientOrderId("c-1"), not_before=at(1) + LOOKUP_FIRST)]
     assert len(desk.wants(SendOrder)) == 1
     assert desk.belief.in_doubt() == ["c-1"]
+    assert (order.timeline[-1].event, order.timeline[-1].text) == ("submit_in_doubt", "no answer")
+
+
+def test_a_doubt_alarms() -> None:
+    desk = Desk()
+    desk.submit(100)
+    outcome = desk.answer(UNKNOWN, message="no answer", when=1)
+    (alert,) = [view for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
+    assert (alert.type, alert.severity, alert.symbol) == ("in_doubt", "warning", "AAPL")
 
 
 def test_no_clock_ends_a_doubt() -> None:
@@ -259,6 +269,7 @@ def test_a_cancel_is_asked_for_and_not_assumed() -> None:
     assert desk.of().status is S.PENDING_CANCEL
     desk.answer(ACCEPTED, kind=CANCEL, when=2)
     assert desk.of().status is S.PENDING_CANCEL
+    assert desk.of().timeline[-1].event == "cancel_accepted"
     match = execution("e-1", 40, cum=40, when=3)
     desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=3), match, when=3))
     desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, 40, version=4), when=4))
@@ -589,11 +600,10 @@ def test_the_counting_of_look_ups_begins_anew_with_the_process() -> None:
     desk = doubtful()
     desk.find(None, client_id="c-1", started=6)
     desk.tell(started())
-    desk.find(None, client_id="c-1", started=101)
-    assert desk.of().in_doubt is SUBMIT
-    desk.find(None, client_id="c-1", started=105)
-    assert desk.of().in_doubt is SUBMIT
-    desk.find(None, client_id="c-1", started=110)
+    for asked in (101, 106.5):  # the first is too soon after the start
+        desk.find(None, client_id="c-1", started=asked)
+        assert desk.of().in_doubt is SUBMIT
+    desk.find(None, client_id="c-1", started=112)
     assert desk.of().in_doubt is None
 
 
@@ -644,6 +654,17 @@ def test_a_stream_that_never_tells_what_a_poll_found_is_mute() -> None:
     assert (gap.opened_at, gap.missed, gap.learned_by) == (at(0), 1, {"poll": 1})
     assert desk.belief.entries_gated
     assert desk.belief.counters["fills_missed_by_stream"] == 1
+
+
+@pytest.mark.parametrize("with_execution", [True, False])
+def test_what_a_mute_stream_never_told_is_marked_as_missed(with_execution: bool) -> None:
+    desk = working()
+    row = report(S.PARTIALLY_FILLED, 40, version=4)
+    match = [execution("e-1", 40, cum=40, when=4)] if with_execution else []
+    desk.tell(snapshot(row, when=5, source=Source.POLL, executions=match, holdings={"AAPL": 40}))
+    assert [view.missed_by_stream for view in executions_view(desk.belief)] == [False]
+    desk.tell(ClockTicked(at=at(5) + STREAM_GRACE))
+    assert [view.missed_by_stream for view in executions_view(desk.belief)] == [True]
 
 
 def test_a_stream_that_tells_it_a_little_later_is_not() -> None:
