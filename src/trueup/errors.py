@@ -30,7 +30,7 @@ class Recoverable(TrueupError):
 
 
 class FeedEnded(Recoverable):
-    """A stream is over; `reason` is one line for people, `retry_after_s` a pause that the broker asked for (seconds)."""
+    """A stream is over; `reason` is one line for people, `retry_after_s` the pause that the broker asked for."""
 
     def __init__(self, reason: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
