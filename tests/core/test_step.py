@@ -753,3 +753,15 @@ def test_a_total_that_falls_without_a_word_is_looked_into() -> None:
     outcome = desk.tell(streamed(ExecType.STATUS, report(S.PARTIALLY_FILLED, 30, version=2), when=2))
     assert desk.shares() == 40
     assert [type(effect) for effect in outcome.effects] == [FindOrder, TakeSnapshot]
+
+
+def test_a_replacement_under_a_name_of_the_brokers_own_is_still_ours() -> None:
+    desk = replacing()
+    theirs = report(S.NEW, version=2, broker_id="b-2", client_id="generated", quantity=150, replaces="b-1")
+    desk.tell(streamed(ExecType.NEW, theirs, when=2))
+    order = desk.of()
+    assert [leg.broker_order_id for leg in order.legs] == ["b-1", "b-2"]
+    assert (order.in_flight, order.status, order.leaves) == (None, S.NEW, 150)
+    assert desk.of("generated") is desk.of(replace_name(desk)) is order
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=2, replaced_by="b-2"), when=3))
+    assert desk.wants(FindOrder) == [], "the successor is known"
