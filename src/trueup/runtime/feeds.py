@@ -22,6 +22,7 @@ from trueup.ports import Clock, Feed, FeedItem, QuoteFeed
 from trueup.runtime.backoff import Backoff, Jitter
 from trueup.runtime.reconciler import Reconciler
 from trueup.runtime.sequencer import Sequencer
+from trueup.runtime.supervisor import heed_cancel
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class _Reopened:
             self._recycled = None
             self._live_since = None
             reason, retry_after = await self._one_life(live_once)
+            heed_cancel()
             self._is_open = False
             if not self._told:
                 await self._lost(reason)

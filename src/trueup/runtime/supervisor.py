@@ -74,6 +74,7 @@ class Supervisor:
                 final = final_in(error)
                 if final is not None:
                     raise final from error
+                heed_cancel()
                 reason = f"{type(error).__name__}: {error}"
                 log.exception("child failed child=%s", child.name)
             if child.on_failure is not None:
@@ -93,6 +94,16 @@ class Supervisor:
             pause = backoff.next_s()
             log.warning("child restarted child=%s reason=%s pause_s=%.2f", child.name, reason, pause)
             await self._clock.sleep(pause)
+
+
+def heed_cancel() -> None:
+    """Go on being cancelled: tasks that failed in the very breath in which they were cancelled report only the failure.
+
+    To be called by whoever catches what a group of tasks raised and would carry on.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def final_in(error: BaseException) -> Fatal | BadInput | None:
