@@ -176,6 +176,20 @@ def test_a_kill_closes_the_gate_before_it_is_written_and_overtakes_what_waits() 
     run_virtual(main(), disk_s=DISK_S)
 
 
+def test_a_kill_that_follows_a_resume_is_the_last_word() -> None:
+    async def main() -> None:
+        async with sequencing() as rig:
+            await live(rig)
+            await rig.sequencer.submit(kill())
+            for item in (noise(), Resume(at=VirtualClock().now(), reason="over"), noise(), order(), kill()):
+                rig.sequencer.offer(item)
+            await rig.sequencer.settle(noise())
+            assert rig.sequencer.belief.trading_state == "KILLED"
+            assert rig.effects(SendOrder) == []
+
+    run_virtual(main(), disk_s=DISK_S)
+
+
 def test_after_a_resume_only_what_is_decided_anew_passes_the_gate() -> None:
     async def main() -> None:
         async with sequencing() as rig:

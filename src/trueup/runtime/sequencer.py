@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import NoReturn, get_args
 
 from trueup.core.belief import Belief
-from trueup.core.commands import CancelOrder, Command, Kill, ReplaceOrder, SubmitOrder
+from trueup.core.commands import CancelOrder, Command, Kill, ReplaceOrder, Resume, SubmitOrder
 from trueup.core.effects import Effect, SendCancel
 from trueup.core.events import ClockTicked
 from trueup.core.model import ClientOrderId
@@ -173,7 +173,7 @@ class Sequencer:
             raise JournalUnusable(str(self.failed or "the process is stopping; nothing was taken"))
         if isinstance(item, Kill):
             self.gate.close()  # before the journal: a restriction may run ahead of memory
-            self._queue.appendleft(waiting)
+            self._queue.insert(self._behind_resumes(), waiting)
         elif len(self._queue) >= (self._commands_limit if isinstance(item, _COMMANDS) else self._limit):
             raise Busy(f"{len(self._queue)} inputs wait already; try again")
         elif isinstance(item, SubmitOrder | ReplaceOrder) and self.requests_waiting() >= OUTBOX_LIMIT:
@@ -181,6 +181,10 @@ class Sequencer:
         else:
             self._queue.append(waiting)
         self._work.set()
+
+    def _behind_resumes(self) -> int:
+        """Where a kill takes its place: before all that waits, but never before a resume that was asked for earlier."""
+        return max((place for place, other in enumerate(self._queue, 1) if isinstance(other.item, Resume)), default=0)
 
     # --- the one writer ---
 
