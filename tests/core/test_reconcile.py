@@ -294,12 +294,16 @@ def test_an_order_that_the_broker_does_not_know_by_id_is_believed_gone_only_afte
     assert "order_absent" in [view.type for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
 
 
-def test_a_word_in_between_begins_the_absence_anew() -> None:
+@pytest.mark.parametrize(
+    "word",
+    [snapshot(report(version=0), when=20), streamed(ExecType.STATUS, report(version=3), when=20)],
+    ids=["a row", "an event"],
+)
+def test_a_word_in_between_begins_the_absence_anew(word: SnapshotTaken | OrderReported) -> None:
     desk = Desk()
     desk.submit(100)
     desk.tell(streamed(ExecType.NEW, report(version=0)))
-    desk.tell(snapshot(when=5, absent=["b-1"]))
-    desk.tell(snapshot(report(version=0), when=20))
+    desk.tell(snapshot(when=5, absent=["b-1"]), word)
     desk.tell(snapshot(when=36, absent=["b-1"]))
     assert desk.of().status is S.NEW
 

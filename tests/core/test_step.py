@@ -9,7 +9,7 @@ from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, str
 
 from trueup.core.commands import CancelOrder, Command, Kill, Reconcile, ReplaceOrder, Resume
 from trueup.core.effects import FindOrder, RecycleFeed, SendCancel, SendOrder, SendReplace, TakeSnapshot
-from trueup.core.events import ClockTicked, Event, RuntimeStarted, SignalGenerated
+from trueup.core.events import ClockTicked, Event, FrameQuarantined, RuntimeStarted, SignalGenerated
 from trueup.core.model import (
     BrokerOrderId,
     ClientOrderId,
@@ -765,3 +765,28 @@ def test_a_replacement_under_a_name_of_the_brokers_own_is_still_ours() -> None:
     assert desk.of("generated") is desk.of(replace_name(desk)) is order
     desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=2, replaced_by="b-2"), when=3))
     assert desk.wants(FindOrder) == [], "the successor is known"
+
+
+def test_what_was_asked_of_an_order_survives_its_union_with_another() -> None:
+    """An external order that a person cancels and replaces turns out to be the successor of ours."""
+    desk = doubtful()
+    by_hand = report(S.NEW, version=4, broker_id="b-2", client_id="by-hand", quantity=150)
+    desk.tell(streamed(ExecType.NEW, by_hand, when=4))
+    desk.tell(ReplaceOrder(at=at(5), order_id=desk.of("b-2").order_id, quantity=D(120)))
+    name = replace_name(desk)
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=name, when=6)
+    desk.tell(CancelOrder(at=at(7), order_id=desk.of("b-2").order_id))
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=4, replaced_by="b-2"), when=8))
+    order = desk.of("c-1")
+    assert desk.of("b-2") is order
+    assert (order.in_doubt, order.cancel_wanted, order.doubt_since) == (REPLACE, True, at(6))
+    assert desk.belief.in_doubt() == [name]
+    desk.find(None, client_id=name, started=12)
+    desk.find(None, client_id=name, started=18)
+    assert (desk.of().in_doubt, desk.of().status) == (None, S.PENDING_CANCEL)
+
+
+def test_an_unreadable_frame_alarms() -> None:
+    outcome = Desk().tell(FrameQuarantined(at=at(1), feed=FeedName.BROKER_EVENTS, raw="{", reason="no order"))
+    (alert,) = [view for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
+    assert (alert.type, alert.reason) == ("unreadable_frame", "a broker event could not be read: no order")
