@@ -10,14 +10,14 @@ from decimal import Decimal
 
 import pytest
 from tests.core import build
-from tests.virtual import VirtualClock, run_virtual, until
+from tests.virtual import VirtualClock, VirtualLoop, run_virtual, until
 
 from trueup.bus.memory import MemoryBus
 from trueup.core.belief import new_belief
 from trueup.core.commands import CancelOrder, Kill, Reconcile, Resume, SubmitOrder
 from trueup.core.effects import Effect, SendCancel, SendOrder
 from trueup.core.events import FeedAcknowledged, FeedRestored, RuntimeStarted, SnapshotFailed
-from trueup.core.model import ExecType, FeedName, OrderId, Side, Source, Symbol
+from trueup.core.model import ExecType, FeedName, OrderId, OrderStatus, Side, SnapshotScope, Source, Symbol
 from trueup.errors import Busy, JournalUnusable
 from trueup.journal.memory import MemoryJournal
 from trueup.ports import Input
@@ -357,3 +357,35 @@ def test_belief_is_told_the_time_when_it_asked_for_that() -> None:
             assert len(rig.effects(SendCancel)) == 1, "an overdue cancel is asked for again"
 
     run_virtual(main())
+
+
+def test_a_slow_disk_does_not_make_a_stream_look_mute() -> None:
+    async def main() -> None:
+        async with sequencing() as rig:
+            await live(rig)
+            held = rig.sequencer.belief.orders[await with_a_working_order(rig)]
+            broker_id = held.leg.broker_order_id
+            assert broker_id is not None
+            now = VirtualClock().monotonic()
+            match = build.execution("e-1", 4, cum=4, when=now)
+            row = build.report(OrderStatus.PARTIALLY_FILLED, 4, version=now + 1, quantity=10, average="10")
+            await rig.sequencer.settle(
+                build.snapshot(row, when=now + 1, scope=SnapshotScope.ORDERS, source=Source.POLL)
+            )
+            assert broker_id in rig.sequencer.belief.expectations
+            slow_disk(5)
+            rig.sequencer.offer(noise())
+            await VirtualClock().sleep(1)
+            rig.sequencer.offer(build.streamed(ExecType.TRADE, row, match, when=now + 1))
+            await VirtualClock().sleep(30)
+            assert rig.sequencer.belief.feeds[FeedName.BROKER_EVENTS].status == "UP"
+            assert rig.sequencer.belief.expectations == {}
+
+    run_virtual(main())
+
+
+def slow_disk(seconds: float) -> None:
+    """Let each write take so long from now on."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.disk_s = seconds

@@ -234,13 +234,14 @@ class Sequencer:
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
+        while self._queue and len(batch) < BATCH_LIMIT:
+            batch.append(self._queue.popleft())
         deadline = self.belief.next_deadline
         if deadline is not None:
             now = self._clock.now()
             if now >= deadline:
+                # behind what came in time: a slow disk must not make a stream look mute
                 batch.append(_Waiting(ClockTicked(at=now), None))
-        while self._queue and len(batch) < BATCH_LIMIT:
-            batch.append(self._queue.popleft())
         if not self._room.is_set() and len(self._queue) < self._limit:
             self._room.set()
         return batch
