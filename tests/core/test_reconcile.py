@@ -6,7 +6,7 @@ import pytest
 from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
 
 from trueup.core.effects import FindOrder, TakeSnapshot
-from trueup.core.events import ClockTicked, FeedLost, SnapshotFailed, SnapshotTaken
+from trueup.core.events import ClockTicked, FeedLost, OrderReported, SnapshotFailed, SnapshotTaken
 from trueup.core.model import (
     ExecType,
     FeedName,
