@@ -197,7 +197,7 @@ async def test_a_deaf_client_is_let_go_and_the_others_hear_everything(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "trueup.api")
-    async with served(house, backlog=50) as port, dashboard(port) as quick:
+    async with served(house, backlog=50, fast=False) as port, dashboard(port) as quick:
         await hear(quick)
         stuck = deaf(port)
         try:
@@ -214,7 +214,7 @@ async def test_a_deaf_client_is_let_go_and_the_others_hear_everything(
 
 
 async def test_a_slow_client_is_told_why_it_is_closed() -> None:
-    async with running_house() as house, served(house, backlog=5) as port, dashboard(port) as socket_:
+    async with running_house() as house, served(house, backlog=5, fast=False) as port, dashboard(port) as socket_:
         await hear(socket_)
         for number in range(50):
             alert(house, str(number))  # in one breath: nobody gets a turn to send
@@ -226,7 +226,7 @@ async def test_a_slow_client_is_told_why_it_is_closed() -> None:
 
 
 async def test_of_a_state_only_the_newest_waits(house: House) -> None:
-    async with served(house, backlog=5) as port, dashboard(port) as socket_:
+    async with served(house, backlog=5, fast=False) as port, dashboard(port) as socket_:
         await hear(socket_)
         for number in range(200):
             view = PortfolioView(
@@ -261,7 +261,7 @@ async def test_a_pump_that_fell_behind_starts_everyone_anew(caplog: pytest.LogCa
 
 
 async def test_clients_that_vanish_are_forgotten(house: House) -> None:
-    async with served(house) as port, dashboard(port) as steady:
+    async with served(house, fast=False) as port, dashboard(port) as steady:
         await hear(steady)
         for _ in range(10):
             async with dashboard(port) as gone:
@@ -273,7 +273,7 @@ async def test_clients_that_vanish_are_forgotten(house: House) -> None:
 
 
 async def test_hundreds_of_connects_leave_nothing_behind(house: House) -> None:
-    async with served(house) as port:
+    async with served(house, fast=False) as port:
         await settled(1)
         async with dashboard(port) as socket_:
             await hear(socket_)
@@ -330,7 +330,7 @@ async def test_stopping_does_not_wait_for_the_deaf(house: House) -> None:
     stuck = None
     try:
         async with asyncio.timeout(SECONDS):
-            async with served(house) as port:
+            async with served(house, fast=False) as port:
                 stuck = deaf(port)
                 await settled(1 + 2)
                 for number in range(500):

@@ -80,6 +80,7 @@ class GatewayOptions:
 
     `backlog` bounds the messages that may wait for one slow dashboard. Port 0 takes any free one. A client that answers
     no ping for `ping_timeout_s` is dropped; one that says more than `messages_per_s`, over three seconds, is closed.
+    Without `fast`, each dashboard is served by tasks of its own, as behind any other server.
     """
 
     codec: Codec
@@ -94,6 +95,7 @@ class GatewayOptions:
     ping_s: float = 20.0
     ping_timeout_s: float = 20.0
     static: Path = STATIC
+    fast: bool = True
 
 
 class Stage(Protocol):

@@ -14,11 +14,11 @@ import socket
 from collections.abc import Callable, Generator
 
 import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from trueup.api.app import build_app
 from trueup.api.auth import check_reach
 from trueup.api.deps import GatewayOptions, House
+from trueup.api.fanout import MESSAGE_BYTES_MAX, FanoutProtocol
 from trueup.api.routes.websocket import ConnectionManager
 from trueup.errors import BadInput
 
@@ -27,34 +27,8 @@ log = logging.getLogger(__name__)
 SEND_BUFFER_BYTES = 256 * 1024
 """What the kernel may hold for one client; left to itself it takes megabytes, and a dead client looks well for long."""
 
-MESSAGE_BYTES_MAX = 64 * 1024
-"""The largest message that a dashboard may send; ours to it are not limited."""
-
 STOP_PATIENCE_S = 3
 """How long requests under way may take to end when the gateway stops, in seconds."""
-
-LINGER_S = 5.0
-"""How long bytes for a client that has been let go may wait for it, in seconds."""
-
-
-class _Connection(WebSocketsSansIOProtocol):
-    """A websocket that is let go for good: what a stuck client never reads does not stay in memory."""
-
-    def keepalive_timeout(self) -> None:
-        """Drop a client that answers no ping."""
-        super().keepalive_timeout()
-        self.transport.abort()
-
-    async def run_asgi(self) -> None:
-        """Serve the connection, then give what is left to send a last stretch of time."""
-        try:
-            await super().run_asgi()
-        finally:
-            self.loop.call_later(LINGER_S, self._abort_if_open)
-
-    def _abort_if_open(self) -> None:
-        if self in self.connections:
-            self.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -108,7 +82,7 @@ async def serve_gateway(house: House, options: GatewayOptions, *, ready: Callabl
         access_log=False,
         lifespan="off",
         server_header=False,
-        ws=_Connection,
+        ws=FanoutProtocol,
         ws_max_size=MESSAGE_BYTES_MAX,
         ws_ping_interval=options.ping_s,
         ws_ping_timeout=options.ping_timeout_s,

@@ -4,7 +4,9 @@ One bus subscription feeds all clients. Each client has a bounded queue of its o
 place; whoever falls so far behind that a log would lose an envelope is closed with a code and comes back. A client that
 comes back to `/ws?resume` says up to where it has each channel, and gets what followed; when that is no longer known,
 a snapshot, and is told so. A snapshot and the bus's cursors are taken in the same moment, and a client gets only what
-lies behind them: no hole and no repetition in between, whatever the pump is doing.
+lies behind them: no hole and no repetition in between, whatever the pump is doing. Where it can, the fast path
+(`fanout.py`) takes a connection over and keeps these promises with one write for all that is new; elsewhere each client
+has tasks of its own.
 
 Not for making views. Invariant: no client can delay or harm another, and no task outlives its connection.
 """
@@ -22,6 +24,7 @@ from typing import Any, NoReturn
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from trueup.api.deps import Stage
+from trueup.api.fanout import CLOSE_RESTART, CLOSE_TOO_SLOW, Hub, Link
 from trueup.api.identity import LOCAL, Identity, Role
 from trueup.core.views import STATE_CHANNELS, Channel
 from trueup.errors import Busy
@@ -31,12 +34,6 @@ log = logging.getLogger(__name__)
 
 CLOSE_NOT_ALLOWED = 1008
 """Against the rules: more messages than allowed, or a session that is over."""
-
-CLOSE_TOO_SLOW = 1013
-"""Try again later: the client's queue overflowed, or there are too many clients."""
-
-CLOSE_RESTART = 1012
-"""The service restarts: come back after the pause that the reason names."""
 
 CLOSE_PATIENCE_S = 2.0
 """How long a close frame may take to leave, in seconds; a client that reads nothing would hold it for ever."""
@@ -84,6 +81,11 @@ class Client:
         self._newest.clear()
         self.go_on_from(cursors)
         self._put(snapshot)
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will be sent."""
+        return self.over.is_set()
 
     @property
     def seen(self) -> Mapping[str, int]:
@@ -146,6 +148,32 @@ class Client:
         self._waiting.set()
 
 
+class FastClient(Link):
+    """A dashboard on the fast path; to the manager it is like any other."""
+
+    __slots__ = ("address", "allowance", "identity", "manager")
+
+    def __init__(self, hub: Hub, transport: asyncio.Transport, slot: int) -> None:
+        super().__init__(hub, transport, slot)
+        self.manager: ConnectionManager | None = None
+        self.identity = LOCAL
+        self.address = ""
+        self.allowance: tuple[float, float] | None = None
+
+    def heard(self, said: str | bytes) -> None:
+        """The client said something."""
+        if self.manager is not None:
+            self.manager.on_message(self, said)
+
+    def gone(self) -> None:
+        """The connection is lost."""
+        if self.manager is not None:
+            self.manager.disconnect(self)
+
+
+AnyClient = Client | FastClient
+
+
 class ConnectionManager:
     """Every connected dashboard of this process, fed by one subscription."""
 
@@ -153,23 +181,32 @@ class ConnectionManager:
         self._stage = stage
         self._codec = stage.options.codec
         self._options = stage.options
-        self._clients: dict[Client, None] = {}
+        self._clients: dict[AnyClient, None] = {}
+        self._hub = Hub(
+            backlog=self._options.backlog, ping_s=self._options.ping_s, ping_timeout_s=self._options.ping_timeout_s
+        )
         self._addresses: Counter[str] = Counter()
         self._draining = False
         self._snapshot: tuple[str, Mapping[str, int], str, Mapping[str, int]] | None = None
 
     @property
-    def active_connections(self) -> tuple[Client, ...]:
+    def active_connections(self) -> tuple[AnyClient, ...]:
         """The clients that are connected now."""
         return tuple(self._clients)
 
-    async def connect(self, websocket: WebSocket) -> Client:
+    async def connect(self, websocket: WebSocket) -> AnyClient:
         """Accept a client; its first message is a snapshot, or what it has missed, and all behind that follows."""
         await websocket.accept()
         identity: Identity = websocket.scope.get("trueup.identity", LOCAL)
         address = websocket.client.host if websocket.client is not None else ""
-        client = Client(websocket, self._options.backlog, identity=identity, address=address)
         refused = self._no_room(address)
+        fast = self._hub.adopt(websocket, FastClient) if self._options.fast and not refused else None
+        client: AnyClient
+        if fast is not None:
+            fast.manager, fast.identity, fast.address = self, identity, address
+            client = fast
+        else:
+            client = Client(websocket, self._options.backlog, identity=identity, address=address)
         if refused:
             client.end(CLOSE_TOO_SLOW, refused)
             return client
@@ -180,7 +217,7 @@ class ConnectionManager:
             self._begin(client)
         return client
 
-    def disconnect(self, client: Client) -> None:
+    def disconnect(self, client: AnyClient) -> None:
         """Send nothing more to a client."""
         if client in self._clients:
             del self._clients[client]
@@ -190,14 +227,19 @@ class ConnectionManager:
 
     def broadcast(self, envelope: Envelope) -> None:
         """Queue one envelope for every client; encoded once, and never waiting for anybody."""
-        text = self._codec.wire(envelope).decode()
-        for client in self.active_connections:
-            client.offer(envelope, text)
+        wired = self._codec.wire(envelope)
+        self._hub.publish(envelope, wired)
+        if len(self._clients) > len(self._hub):
+            text = wired.decode()
+            for client in self.active_connections:
+                if isinstance(client, Client):
+                    client.offer(envelope, text)
 
     async def pump(self) -> NoReturn:
         """Carry the bus to the clients; ends only with the bus."""
         while True:
             subscription = self._stage.bus.subscribe()
+            self._hub.begin(self._stage.bus.cursors())
             for client in self.active_connections:
                 self._begin(client)
             try:
@@ -232,6 +274,10 @@ class ConnectionManager:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one connection from accept to end."""
         client = await self.connect(websocket)
+        if isinstance(client, FastClient):
+            if client.held:
+                asyncio.get_running_loop().call_later(RESUME_WAIT_S, self._begin_if_held, client)
+            return
         deadline = asyncio.get_running_loop().call_later(RESUME_WAIT_S, self._begin_if_held, client)
         try:
             async with asyncio.TaskGroup() as group:
@@ -272,7 +318,7 @@ class ConnectionManager:
             text = message.get("text")
             self.on_message(client, text if text is not None else message.get("bytes", b""))
 
-    def on_message(self, client: Client, raw: str | bytes) -> None:
+    def on_message(self, client: AnyClient, raw: str | bytes) -> None:
         """Do what a client's message asks, if the client may ask it."""
         if not self._may_speak(client):
             most = self._options.messages_per_s
@@ -310,7 +356,7 @@ class ConnectionManager:
             return f"more than {self._options.connections_per_address} connections from one address; try again later"
         return ""
 
-    def _may_speak(self, client: Client) -> bool:
+    def _may_speak(self, client: AnyClient) -> bool:
         """A bucket that fills by `messages_per_s` and holds three seconds' worth."""
         rate, now = self._options.messages_per_s, self._stage.clock.monotonic()
         left, at = client.allowance or (3 * rate, now)
@@ -320,7 +366,7 @@ class ConnectionManager:
 
     # --- where a client begins ---
 
-    def _begin(self, client: Client) -> None:
+    def _begin(self, client: AnyClient) -> None:
         """From a snapshot; a gateway that has none yet keeps the client waiting for it."""
         taken = self._snapshot_now()
         if taken is None:
@@ -331,11 +377,11 @@ class ConnectionManager:
         # A snapshot that came from elsewhere may be a moment old.
         self._follow(client, cursors)
 
-    def _begin_if_held(self, client: Client) -> None:
-        if client.held and not client.over.is_set():
+    def _begin_if_held(self, client: AnyClient) -> None:
+        if client.held and not client.is_over:
             self._begin(client)
 
-    def _resume(self, client: Client, message: Mapping[str, Any]) -> None:
+    def _resume(self, client: AnyClient, message: Mapping[str, Any]) -> None:
         cursors = _cursors(message.get("cursors"))
         if cursors is None:
             told = 'cursors must be {channel: {"epoch": text, "offset": number}}'
@@ -354,7 +400,7 @@ class ConnectionManager:
         client.go_on_from(have)
         self._replay(client, missed)
 
-    def _begin_after(self, client: Client) -> None:
+    def _begin_after(self, client: AnyClient) -> None:
         """As `_begin`, behind what was just said."""
         taken = self._snapshot_now()
         if taken is None:
@@ -365,14 +411,14 @@ class ConnectionManager:
         client.say_text(snapshot)
         self._follow(client, cursors)
 
-    def _follow(self, client: Client, cursors: Mapping[str, int]) -> None:
+    def _follow(self, client: AnyClient, cursors: Mapping[str, int]) -> None:
         if cursors == self._stage.bus.cursors():
             return
         missed = self._missed(cursors)
         if missed is not None:
             self._replay(client, missed)
 
-    def _replay(self, client: Client, missed: Iterable[Envelope]) -> None:
+    def _replay(self, client: AnyClient, missed: Iterable[Envelope]) -> None:
         for envelope in missed:
             client.offer(envelope, self._codec.wire(envelope).decode())
         newest, seen = self._stage.bus.cursors(), client.seen
