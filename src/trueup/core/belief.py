@@ -151,7 +151,7 @@ class Belief:
         """Cash as the broker last stated it, plus what fills have moved since; None before the first statement."""
         if self.cash_base is None:
             return None
-        return self.cash_base + self.flow - self.flow_base
+        return self.cash_base + (self.flow - self.flow_base)
 
     def working_broker_ids(self) -> tuple[BrokerOrderId, ...]:
         """Broker order ids of every leg that may still change, for a snapshot to ask after."""

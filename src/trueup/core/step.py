@@ -404,10 +404,13 @@ def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted)
         feed.reason = "the process has just started"
     # what happened since the last proof was not heard by anybody
     _open_gap(belief, changes, "process start", belief.truth.proved_at or event.at)
-    for order in list(belief.open_orders.values()):
+    unfinished = [order for order in belief.orders.values() if not order.is_terminal or order.in_flight is not None]
+    for order in unfinished:
         leg = order.legs[-1]
         if order.in_flight is not None and order.in_flight is not RequestKind.CANCEL:
+            # a replace of an order that has ended meanwhile counts too: its new leg may work at the broker
             _doubt(belief, changes, order, leg, order.in_flight, "the process ended before the answer came")
+            belief.index(order)
         elif order.in_doubt is not None:
             order.lookups_missed = 0
             order.last_missed_at = None
