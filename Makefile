@@ -95,6 +95,10 @@ pictures: $(PY_READY) $(WEB_BUILT) ## take the docs' screenshots anew, with the 
 	@chromium=$$(scripts/need.sh chromium); TRUEUP_CHROMIUM="$$chromium" TRUEUP_PICTURES=docs/images \
 		$(BIN)/python -m pytest -m e2e tests/e2e/test_story.py
 
+.PHONY: soak-core
+soak-core: $(PY_READY) ## live a million random schedules of the core: make soak-core SEED=1
+	@$(BIN)/python -m tests.worlds.schedules --schedules 1000000 --seed $(SEED) $(ARGS)
+
 .PHONY: test-external
 test-external: $(PY_READY) ## run the tests that need a service such as Redis
 	@scripts/need.sh redis >/dev/null
