@@ -22,7 +22,7 @@ from trueup.ports import Clock, Feed, FeedItem, QuoteFeed
 from trueup.runtime.backoff import Backoff, Jitter
 from trueup.runtime.reconciler import Reconciler
 from trueup.runtime.sequencer import Sequencer
-from trueup.runtime.supervisor import heed_cancel
+from trueup.runtime.supervisor import apart, heed_cancel
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class _Reopened:
         """Why it ended, and the pause that the broker asked for."""
         ends: list[FeedEnded] = []
         try:
-            await live_once()
+            await apart(live_once())
         except* FeedEnded as ended:
             ends.extend(_each(ended))
         except* BadCredentials as refused:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from trueup.errors import BadInput, Fatal
 from trueup.ports import Clock
@@ -66,7 +67,7 @@ class Supervisor:
         backoff = Backoff(self._jitter, base_s=0.1, cap_s=5.0)
         while True:
             try:
-                await child.start()
+                await apart(child.start())
                 if child.restart is not Restart.PERMANENT:
                     return
                 reason = "it ended, and must not"
@@ -96,10 +97,26 @@ class Supervisor:
             await self._clock.sleep(pause)
 
 
+ResultT = TypeVar("ResultT")
+
+
+async def apart(work: Awaitable[ResultT]) -> ResultT:
+    """Await `work` in a task of its own.
+
+    A group of tasks that fails leaves a cancellation behind in the task that waited for it (Python 3.11 takes it back
+    only when the failure came early); in a task of its own that harms nobody, and `heed_cancel` can be believed.
+    """
+
+    async def alone() -> ResultT:
+        return await work
+
+    return await asyncio.create_task(alone())
+
+
 def heed_cancel() -> None:
     """Go on being cancelled: tasks that failed in the very breath in which they were cancelled report only the failure.
 
-    To be called by whoever catches what a group of tasks raised and would carry on.
+    To be called by whoever catches what was awaited `apart` and would carry on.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
