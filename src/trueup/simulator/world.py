@@ -111,7 +111,9 @@ class World:
                 await asyncio.sleep(0)
                 continue
             try:
-                await asyncio.wait_for(self._woken.wait(), pause)
+                # Not wait_for: before Python 3.12 that swallows a cancellation that comes together with the waking.
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
             except TimeoutError:
                 continue
 
