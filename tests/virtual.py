@@ -8,6 +8,8 @@ A program that can go no further, or that spins without letting time pass, fails
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import heapq
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -47,6 +49,16 @@ class _NoSockets:
         """Nothing is held."""
 
 
+class _InOrder(asyncio.TimerHandle):
+    """A timer that knows its place among those of the same instant; asyncio's own leaves that to chance."""
+
+    number = 0
+
+    def __lt__(self, other: Any) -> bool:
+        """True when this one comes first."""
+        return bool((self.when(), self.number) < (other.when(), other.number))
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop in virtual time; `disk_s` is how long work in a thread seems to take."""
 
@@ -54,6 +66,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.disk_s = disk_s
         self._now = 0.0
+        self._timers = 0
+        self._scheduled: list[_InOrder]
         self._clock_resolution = 1e-9
         self._selector = _NoSockets(self)
 
@@ -64,6 +78,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def pass_time(self, seconds: float) -> None:
         """Move the time on."""
         self._now += seconds
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call at that instant; of two calls at the same instant the one asked for first comes first."""
+        timer = _InOrder(when, callback, args, self, context)
+        self._timers += 1
+        timer.number = self._timers
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True
+        return timer
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Do the work now; deliver the answer later."""

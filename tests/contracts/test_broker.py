@@ -35,7 +35,11 @@ from trueup.core.model import (
 from trueup.errors import BadCredentials, BrokerUnavailable, OutcomeUnknown, RequestRefused
 from trueup.ports import Broker, SnapshotRequest
 from trueup.simulator.alpaca import SimulatorConfig, SimulatorServer
-from trueup.simulator.model import FillModel
+from trueup.simulator.broker import Delays, InProcess
+from trueup.simulator.model import FillModel, OrderRequest
+from trueup.simulator.model import OrderType as TheirType
+from trueup.simulator.model import Side as TheirSide
+from trueup.simulator.model import TimeInForce as TheirTime
 
 TERMINAL = (OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REPLACED)
 
@@ -107,7 +111,44 @@ async def alpaca() -> AsyncIterator[Rig]:
             await broker.close()
 
 
-RIGS: dict[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {"alpaca": alpaca}
+@asynccontextmanager
+async def in_process() -> AsyncIterator[Rig]:
+    manual = FillModel(ack_latency_ms=0, cancel_latency_ms=0, replace_latency_ms=0, is_manual=True)
+    sim = InProcess(clock=RealClock(), seed=7, fill_model=manual, delays=Delays(request_s=0.002))
+    stranger, _, _ = sim.faces()
+    stranger.forget_keys()
+
+    async def fill(order_id: BrokerOrderId, quantity: str, price: str) -> None:
+        sim.act(lambda exchange, at: exchange.fill(order_id, at, qty=Decimal(quantity), price=Decimal(price)))
+
+    async def place_by_hand(symbol: str) -> BrokerOrderId:
+        terms = OrderRequest(
+            symbol=symbol,
+            side=TheirSide.BUY,
+            type=TheirType.LIMIT,
+            time_in_force=TheirTime.DAY,
+            qty=Decimal(3),
+            limit_price=Decimal(100),
+        )
+        return BrokerOrderId(sim.act(lambda exchange, at: exchange.submit(terms, at, is_external=True)).id)
+
+    async def lose_reply(what: str) -> None:
+        method = {"submit": "POST", "replace": "PATCH"}[what]
+        sim.fault("rest", "lost_reply", count=1, match={"method": method, "status": 504})
+
+    async def fail(what: str) -> None:
+        paths = {"positions": "/v2/positions", "executions": "/v2/account/activities", "orders": "/v2/orders"}
+        sim.fault("rest", "error", seconds=600, match={"path": paths.get(what, "/v2/*"), "method": "GET"})
+
+    living = asyncio.create_task(sim.run())
+    try:
+        yield Rig(sim.broker, stranger, fill, place_by_hand, lose_reply, fail)
+    finally:
+        living.cancel()
+        await asyncio.wait([living])
+
+
+RIGS: dict[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {"alpaca": alpaca, "in process": in_process}
 
 
 @pytest.fixture(params=sorted(RIGS))

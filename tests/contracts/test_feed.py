@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -24,6 +25,8 @@ from trueup.core.model import FeedName, Quote, Symbol
 from trueup.errors import BadCredentials, FeedEnded
 from trueup.ports import Feed
 from trueup.simulator.alpaca import SimulatorConfig, SimulatorServer
+from trueup.simulator.broker import InProcess
+from trueup.simulator.model import OrderRequest, OrderType, Side, TimeInForce
 
 GENEROUS_S = 30
 
@@ -92,9 +95,45 @@ async def alpaca(target: str) -> AsyncIterator[Rig]:
         yield Rig(feed("SIM"), feed("NOT-SIM"), name, OrderReported if is_orders else Quote, make_one, cut, mend)
 
 
+@asynccontextmanager
+async def in_process(target: str) -> AsyncIterator[Rig]:
+    symbol = Symbol("AAPL")
+    sim = InProcess(clock=RealClock(), seed=7, symbols=(symbol,), tick_seconds=0.05)
+    _, orders, quotes = sim.faces()
+    orders.forget_keys()
+    quotes.forget_keys()
+
+    async def make_one() -> None:
+        if target == "trade_updates":
+            terms = OrderRequest(
+                symbol=symbol, side=Side.BUY, type=OrderType.MARKET, time_in_force=TimeInForce.DAY, qty=Decimal(1)
+            )
+            sim.act(lambda exchange, at: exchange.submit(terms, at, is_external=True))
+        else:
+            sim.world.move(symbol, Decimal(230), 0.0)
+
+    async def cut() -> None:
+        sim.fault(target, "drop", seconds=600)
+
+    async def mend() -> None:
+        sim.world.faults.clear()
+
+    living = asyncio.create_task(sim.run())
+    try:
+        if target == "trade_updates":
+            yield Rig(sim.orders, orders, FeedName.BROKER_EVENTS, OrderReported, make_one, cut, mend)
+        else:
+            yield Rig(sim.quotes, quotes, FeedName.MARKET_DATA, Quote, make_one, cut, mend)
+    finally:
+        living.cancel()
+        await asyncio.wait([living])
+
+
 RIGS: dict[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {
     "alpaca order events": lambda: alpaca("trade_updates"),
     "alpaca quotes": lambda: alpaca("market_data"),
+    "order events in process": lambda: in_process("trade_updates"),
+    "quotes in process": lambda: in_process("market_data"),
 }
 
 

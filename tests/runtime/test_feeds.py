@@ -132,7 +132,7 @@ def test_more_events_than_can_be_held_back_open_the_stream_anew() -> None:
         async with running(held_back_limit=5) as scene:
             await scene.up()
             order = await scene.working()
-            scene.sim.fault("rest", "delay", count=1, by_seconds=5, match={"path": "/v2/account/activities/FILL"})
+            scene.sim.fault("rest", "delay", count=1, by_seconds=5, match={"path": "/v2/account/activities"})
             scene.sim.orders.cut()
             await until(lambda: scene.feed is FeedStatus.RESTORING)
             for _ in range(6):

@@ -163,7 +163,7 @@ def test_a_failed_snapshot_is_said_to_have_failed_and_asked_for_again() -> None:
     async def main() -> None:
         async with running() as scene:
             await scene.up()
-            fault = scene.sim.fault("rest", "error", seconds=10, match={"path": "/v2/account/activities/FILL"})
+            fault = scene.sim.fault("rest", "error", seconds=10, match={"path": "/v2/account/activities"})
             await scene.house.sequencer.submit(Reconcile(at=scene.now(), reason="asked"))
             await until(lambda: any(isinstance(item, SnapshotFailed) for item in scene.inputs))
             assert scene.belief.truth.last_result.startswith("failed")

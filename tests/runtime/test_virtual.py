@@ -25,6 +25,19 @@ def test_an_hour_passes_in_a_moment_and_in_order() -> None:
     assert heard == [("second", 1.0), ("minute", 60.0), ("hour", 3600.0)]
 
 
+def test_what_falls_on_the_same_instant_comes_in_the_order_it_was_asked_for() -> None:
+    heard: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in range(100):
+            loop.call_later(1, heard.append, number)
+        await asyncio.sleep(2)
+
+    run_virtual(main())
+    assert heard == list(range(100))
+
+
 def test_the_clock_tells_the_loops_time() -> None:
     async def main() -> float:
         clock = VirtualClock()

@@ -158,11 +158,20 @@ class InProcess:
             tick_seconds=tick_seconds,
             recording=[],
         )
+        self._clock = clock
+        self._latency = _Latency(delays or Delays(), Dice(seed, "delays"))
+        self._symbols = symbols
+        self._connections_max = connections_max
+        self.broker, self.orders, self.quotes = self.faces()
+
+    def faces(self) -> tuple[SimulatedBroker, SimulatedOrderEvents, SimulatedQuotes]:
+        """A further set of faces, for another client of the same exchange."""
         log = FrameLog(self.world)
-        latency = _Latency(delays or Delays(), Dice(seed, "delays"))
-        self.broker = SimulatedBroker(self.world, clock, latency)
-        self.orders = SimulatedOrderEvents(self.world, clock, latency, log, connections_max)
-        self.quotes = SimulatedQuotes(self.world, clock, latency, log, symbols)
+        return (
+            SimulatedBroker(self.world, self._clock, self._latency),
+            SimulatedOrderEvents(self.world, self._clock, self._latency, log, self._connections_max),
+            SimulatedQuotes(self.world, self._clock, self._latency, log, self._symbols),
+        )
 
     @property
     def exchange(self) -> Exchange:
@@ -221,12 +230,16 @@ class SimulatedBroker:
 
     def __init__(self, world: World, clock: Clock, latency: _Latency) -> None:
         self.name = "simulator"
-        self.keys_are_known = True
         self.received: list[str] = []
         """Every request that got as far as the exchange: what was asked, and its client or broker order id."""
         self._world = world
         self._clock = clock
         self._latency = latency
+        self._keys_are_known = True
+
+    def forget_keys(self) -> None:
+        """Know the client's keys no more."""
+        self._keys_are_known = False
 
     async def submit(self, order: NewOrder) -> OrderReport:
         """Send a new order once; a client order id that stands already with the same terms is the same order."""
@@ -315,7 +328,7 @@ class SimulatedBroker:
         wants_orders = request.scope is not SnapshotScope.POSITIONS
         wants_money = request.scope is not SnapshotScope.ORDERS
         paths = {"/v2/orders": wants_orders, "/v2/positions": wants_money, "/v2/account": wants_money}
-        paths["/v2/account/activities/FILL"] = request.scope is SnapshotScope.FULL
+        paths["/v2/account/activities"] = request.scope is SnapshotScope.FULL
         wanted = [path for path, is_wanted in paths.items() if is_wanted]
         as_of: datetime | None = None
         for path in wanted[:-1]:
@@ -411,7 +424,7 @@ class SimulatedBroker:
         what = f"{facts['method']} {facts['path']}"
         delays = self._latency.delays
         await self._clock.sleep(self._latency.draw(delays.request_s / 2))
-        if not self.keys_are_known:
+        if not self._keys_are_known:
             raise BadCredentials("the broker does not know these keys")
         if self._struck(Kind.DROP, facts):
             raise _lost(is_read, f"{what}: the connection was cut")
@@ -424,7 +437,7 @@ class SimulatedBroker:
             raise _lost(is_read, f"{what}: no answer")
         if fault := self._struck(Kind.ERROR, facts):
             status = fault.status if isinstance(fault.status, int) else 500
-            if status < 500:
+            if status < 500 and not is_read:
                 raise RequestRefused(f"{what}: refused by a fault", status=status)
             raise _lost(is_read, f"{what}: HTTP {status}")
         if fault := self._struck(Kind.DELAY, facts):
@@ -647,6 +660,10 @@ class SimulatedQuotes:
         """How many are connected now."""
         return self._stream.connections
 
+    def forget_keys(self) -> None:
+        """Know the client's keys no more."""
+        self._stream.keys_are_known = False
+
     def cut(self) -> None:
         """Cut every connection without a goodbye."""
         self._stream.cut()
@@ -668,11 +685,16 @@ class SimulatedQuotes:
 
 
 def _request(order: NewOrder) -> OrderRequest:
+    try:
+        order_type = OrderType(order.order_type.value.lower())
+        time_in_force = TimeInForce(order.time_in_force.value.lower())
+    except ValueError as unknown:
+        raise RequestRefused(f"this exchange does not offer it: {unknown}", status=422, code="40010001") from None
     return OrderRequest(
         symbol=order.symbol,
         side=Side(order.side.value.lower()),
-        type=OrderType(order.order_type.value.lower()),
-        time_in_force=TimeInForce(order.time_in_force.value.lower()),
+        type=order_type,
+        time_in_force=time_in_force,
         qty=order.quantity,
         limit_price=order.limit_price,
         stop_price=order.stop_price,
