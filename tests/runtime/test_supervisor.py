@@ -54,6 +54,7 @@ def child(start: Callable[[], Awaitable[None]], restart: Restart = Restart.PERMA
     [
         (Restart.PERMANENT, None, 2),
         (Restart.PERMANENT, ValueError("bug"), 2),
+        (Restart.PERMANENT, asyncio.CancelledError(), 2),
         (Restart.TRANSIENT, None, 1),
         (Restart.TRANSIENT, ValueError("bug"), 2),
         (Restart.TEMPORARY, None, 1),

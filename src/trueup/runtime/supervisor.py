@@ -78,6 +78,10 @@ class Supervisor:
                 heed_cancel()
                 reason = f"{type(error).__name__}: {error}"
                 log.exception("child failed child=%s", child.name)
+            except asyncio.CancelledError:
+                heed_cancel()
+                reason = "it was cancelled from inside"  # a child must not vanish without a word
+                log.exception("child failed child=%s", child.name)
             if child.on_failure is not None:
                 child.on_failure(reason)
             if child.restart is Restart.TEMPORARY:
