@@ -25,7 +25,7 @@ class Protocol:
 
     name: str
     snapshot_needs_ack: bool = True
-    """A snapshot is asked for after the acknowledgement, and one that was asked for in an earlier life proves nothing."""
+    """A snapshot is asked for after the acknowledgement; one that was asked for in an earlier life proves nothing."""
     keeps_early_events: bool = True
     """What comes before the snapshot is merged is held back, and applied after it."""
     live_needs_merge: bool = True
