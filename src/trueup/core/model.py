@@ -291,6 +291,9 @@ class Quote:
         return (self.bid + self.ask) / 2
 
 
+_BUY = Side.BUY
+
+
 def sign(side: Side) -> int:
     """+1 for a buy, -1 for a sell."""
-    return 1 if side is Side.BUY else -1
+    return 1 if side is _BUY else -1

@@ -91,6 +91,19 @@ TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
 """Which status may follow which on the broker's word; a *presumed* one is left by any report (`Leg.presumed`)."""
 
 
+# Members by a name of their own: reading one through its class costs ten times as much, and this runs for every input.
+_DENIED = OrderStatus.DENIED
+_EXEC_TRADE_CANCEL = ExecType.TRADE_CANCEL
+_EXEC_TRADE_CORRECT = ExecType.TRADE_CORRECT
+_FROM_RECONCILE = Source.RECONCILE
+_PENDING_CANCEL = OrderStatus.PENDING_CANCEL
+_PENDING_NEW = OrderStatus.PENDING_NEW
+_PENDING_REPLACE = OrderStatus.PENDING_REPLACE
+_REJECTED = OrderStatus.REJECTED
+_REPLACED = OrderStatus.REPLACED
+_REPLACE_REQUEST = RequestKind.REPLACE
+
+
 @dataclass(slots=True)
 class Held:
     """One execution that we hold, with how it was learned. A busted one stays, and counts nothing."""
@@ -218,11 +231,11 @@ class Order:
         for leg in reversed(legs):
             if leg.presumed and leg.status not in TERMINAL:
                 continue
-            if leg.status not in (OrderStatus.REPLACED, OrderStatus.REJECTED, OrderStatus.DENIED):
+            if leg.status not in (_REPLACED, _REJECTED, _DENIED):
                 return leg
         for leg in reversed(legs):  # a request that came to nothing speaks for nothing
             asked_in_vain = leg.broker_order_id is None and leg.replaces is not None
-            handed_over = leg.status is OrderStatus.REPLACED and self._knows(leg.replaced_by)
+            handed_over = leg.status is _REPLACED and self._knows(leg.replaced_by)
             if not asked_in_vain and not handed_over:
                 return leg
         return legs[-1]
@@ -242,21 +255,21 @@ class Order:
     def status(self) -> OrderStatus:
         """How the order stands, our own requests under way included."""
         status = self.leg.status
-        if status is OrderStatus.REPLACED:
-            return OrderStatus.PENDING_REPLACE  # the successor has not been seen yet
-        if status in TERMINAL or status is OrderStatus.PENDING_NEW:
+        if status is _REPLACED:
+            return _PENDING_REPLACE  # the successor has not been seen yet
+        if status in TERMINAL or status is _PENDING_NEW:
             return status
         if self.cancel_wanted:
-            return OrderStatus.PENDING_CANCEL
-        if RequestKind.REPLACE in (self.in_flight, self.in_doubt):
-            return OrderStatus.PENDING_REPLACE
+            return _PENDING_CANCEL
+        if _REPLACE_REQUEST in (self.in_flight, self.in_doubt):
+            return _PENDING_REPLACE
         return status
 
     @property
     def is_terminal(self) -> bool:
         """True when nothing more can fill, as far as the broker has said."""
         leg = self.leg
-        return leg.status in TERMINAL and leg.status is not OrderStatus.REPLACED and self.in_doubt is None
+        return leg.status in TERMINAL and leg.status is not _REPLACED and self.in_doubt is None
 
     @property
     def filled(self) -> Decimal:
@@ -356,18 +369,18 @@ def join_report(
         _take_terms(leg, report, join)
     leg.presumed = False
 
-    if exec_type is ExecType.TRADE_CANCEL or exec_type is ExecType.TRADE_CORRECT:
-        _annul(leg, refers_to, execution if exec_type is ExecType.TRADE_CORRECT else None, join)
-        if exec_type is ExecType.TRADE_CORRECT:
+    if exec_type is _EXEC_TRADE_CANCEL or exec_type is _EXEC_TRADE_CORRECT:
+        _annul(leg, refers_to, execution if exec_type is _EXEC_TRADE_CORRECT else None, join)
+        if exec_type is _EXEC_TRADE_CORRECT:
             execution = None
         lowered = True
     else:
         # a full reconciliation has read the order twice; it may lower what nothing newer contradicts
-        lowered = source is Source.RECONCILE and report.version is not None and (newer or version == known)
+        lowered = source is _FROM_RECONCILE and report.version is not None and (newer or version == known)
     _join_filled(leg, report.filled_quantity, version, newer, lowered, join)
-    if version is not None and exec_type in (ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT):
+    if version is not None and exec_type in (_EXEC_TRADE_CANCEL, _EXEC_TRADE_CORRECT):
         leg.floor = version if leg.floor is None else max(leg.floor, version)
-    if execution is not None and exec_type is not ExecType.TRADE_CANCEL:
+    if execution is not None and exec_type is not _EXEC_TRADE_CANCEL:
         hold_execution(leg, execution, source=source, at=at, missed=missed, join=join)
     if leg.unplaced:
         _place(leg, join)

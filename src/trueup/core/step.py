@@ -83,6 +83,17 @@ LOOKUPS_NEEDED = 2
 """How many counting answers "no such order" it takes to believe that a request never arrived."""
 
 
+# Members by a name of their own: reading one through its class costs ten times as much, and this runs for every input.
+_BROKER_EVENTS = FeedName.BROKER_EVENTS
+_CANCEL_REQUEST = RequestKind.CANCEL
+_DENIED = OrderStatus.DENIED
+_FEED_UP = FeedStatus.UP
+_FROM_COMMAND = Source.COMMAND
+_FROM_REPLY = Source.REPLY
+_FROM_STREAM = Source.STREAM
+_SUBMIT_REQUEST = RequestKind.SUBMIT
+
+
 def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
     """Fold one input into belief."""
     changes = Changes(item.at, offset)
@@ -161,10 +172,10 @@ def _on_order_reported(belief: Belief, changes: Changes, event: OrderReported) -
         refers_to=event.refers_to,
         broker_at=event.broker_at,
     )
-    if event.source is Source.STREAM:
-        feed = belief.truth.feeds[FeedName.BROKER_EVENTS]
+    if event.source is _FROM_STREAM:
+        feed = belief.truth.feeds[_BROKER_EVENTS]
         feed.last_event_at = event.at
-        if feed.status is FeedStatus.UP:
+        if feed.status is _FEED_UP:
             belief.truth.prove(event.at)
 
 
@@ -176,7 +187,7 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
                 belief,
                 changes,
                 event.report,
-                source=Source.REPLY,
+                source=_FROM_REPLY,
                 broker_at=event.report.version,
                 text=f"the broker's answer to our {event.kind.value}",
             )
@@ -190,13 +201,13 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
         case RequestOutcome.ACCEPTED:
             order.settle_request(event.kind)
             if event.report is None:
-                tell(order, changes, f"{event.kind.value}_accepted", Source.REPLY, None)
+                tell(order, changes, f"{event.kind.value}_accepted", _FROM_REPLY, None)
         case RequestOutcome.REFUSED | RequestOutcome.NOT_SENT:
             _on_refused(belief, changes, event, order, leg)
         case RequestOutcome.UNKNOWN:
-            settled = order.is_terminal if event.kind is RequestKind.CANCEL else not leg.presumed
+            settled = order.is_terminal if event.kind is _CANCEL_REQUEST else not leg.presumed
             if settled:
-                tell(order, changes, "reply_lost", Source.REPLY, None, "the broker has spoken already")
+                tell(order, changes, "reply_lost", _FROM_REPLY, None, "the broker has spoken already")
             else:
                 _doubt(belief, changes, order, leg, event.kind, event.message)
         case _:
@@ -550,7 +561,7 @@ def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcom
         origin="strategy" if command.strategy_name else "operator",
         created_at=command.at,
         updated_at=command.at,
-        source=Source.COMMAND,
+        source=_FROM_COMMAND,
         legs=[leg],
         strategy_name=command.strategy_name,
         extended_hours=command.extended_hours,
@@ -560,16 +571,16 @@ def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcom
     belief.legs_by_symbol.setdefault(command.symbol, []).append(leg)
     changes.orders[order_id] = order
     if isinstance(verdict, Denied):
-        leg.status = OrderStatus.DENIED
+        leg.status = _DENIED
         order.reason = verdict.reason
         belief.count("orders_denied")
-        tell(order, changes, "denied", Source.COMMAND, None, verdict.reason)
+        tell(order, changes, "denied", _FROM_COMMAND, None, verdict.reason)
         changes.alert(verdict.code, "warning", verdict.reason, symbol=command.symbol, order_id=order_id)
         return Outcome(changes, order_id, verdict)
-    order.in_flight = RequestKind.SUBMIT
+    order.in_flight = _SUBMIT_REQUEST
     belief.index(order)
     belief.count("orders_submitted")
-    tell(order, changes, "intent", Source.COMMAND, None, f"allowed; client order id {client_order_id}")
+    tell(order, changes, "intent", _FROM_COMMAND, None, f"allowed; client order id {client_order_id}")
     changes.effects.append(SendOrder(order_id=order_id, allowed=verdict, halt_generation=belief.gate.halt_generation))
     return Outcome(changes, order_id)
 

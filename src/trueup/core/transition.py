@@ -73,6 +73,17 @@ class NotedFill(NamedTuple):
     missed: bool
 
 
+# Members by a name of their own: reading one through its class costs ten times as much, and this runs for every input.
+_BROKER_EVENTS = FeedName.BROKER_EVENTS
+_EXEC_CANCEL_REJECTED = ExecType.CANCEL_REJECTED
+_EXEC_REPLACE_REJECTED = ExecType.REPLACE_REJECTED
+_FEED_UP = FeedStatus.UP
+_FROM_REPLY = Source.REPLY
+_FROM_STREAM = Source.STREAM
+_REJECTED = OrderStatus.REJECTED
+_REPLACE_REQUEST = RequestKind.REPLACE
+
+
 class Changes:
     """What one input changed, for `projection.py`; and the effects that follow. One is made for every input."""
 
@@ -150,10 +161,10 @@ def transit(
     else:
         order = belief.orders[leg.order_id]
         late = False
-    asked = source is not Source.STREAM and source is not Source.REPLY
+    asked = source is not _FROM_STREAM and source is not _FROM_REPLY
     if asked and belief.baseline_at is None and order.origin == "external":
         late = True  # the opening balance will hold these shares
-    missed = asked and belief.truth.feeds[FeedName.BROKER_EVENTS].status is not FeedStatus.UP
+    missed = asked and belief.truth.feeds[_BROKER_EVENTS].status is not _FEED_UP
     before_status, before_filled = leg.status, leg.filled
     # what happened before our books began was not missed by anybody
     counts = not leg.presumed or order.origin != "external" or (belief.baseline_at is not None and not late)
@@ -181,7 +192,7 @@ def transit(
     if join.changed or not asked:
         fills = tuple(join.fills)
         tell(order, changes, exec_type, source, broker_at or report.version, text, changed=join.changed, fills=fills)
-    if source is Source.STREAM and belief.expectations:
+    if source is _FROM_STREAM and belief.expectations:
         _meet_expectation(belief, leg, report)
     if join.status_changed or leg.status not in TERMINAL:
         belief.index(order)
@@ -381,15 +392,15 @@ def _after_report(
     if leg.replaced_by is not None or leg.replaces is not None:
         order = _follow_chain(belief, changes, order, leg)
     if order.cancel_wanted:
-        if order.is_terminal or (exec_type is ExecType.CANCEL_REJECTED and not belief.gate.kill.killed):
+        if order.is_terminal or (exec_type is _EXEC_CANCEL_REJECTED and not belief.gate.kill.killed):
             order.cancel_wanted = False  # a kill asks again until every order has ended
         elif join.terms_changed and leg.broker_order_id is not None:
             request_cancel(changes, order)
-    if exec_type is ExecType.REPLACE_REJECTED:
+    if exec_type is _EXEC_REPLACE_REJECTED:
         for pending in order.legs:
             if pending.broker_order_id is None and pending.presumed:
-                pending.status = OrderStatus.REJECTED
-        order.settle_request(RequestKind.REPLACE)
+                pending.status = _REJECTED
+        order.settle_request(_REPLACE_REQUEST)
     if leg.quantity is not None and leg.filled > leg.quantity and join.delta > 0:
         belief.count("overfills")
         changes.alert(
