@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from trueup.brokers.alpaca.trading_stream import TradingStream
     from trueup.brokers.alpaca.websocket import StreamOptions
     from trueup.core.model import BrokerOrderId, ClientOrderId, NewOrder, OrderChange, OrderReport, Snapshot
+    from trueup.journal.repair import Examination
     from trueup.ports import Clock, SnapshotRequest, Strategy
 
 log = logging.getLogger(__name__)
@@ -687,6 +688,64 @@ def _digest_of_another_process(folder: Path, offset: int) -> str:
         raise JournalUnusable(f"the second fold failed: {done.stderr.strip()}")
     digest: str = json.loads(done.stdout)["digest"]
     return digest
+
+
+# --- a damaged journal ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalReport:
+    """What was found in a journal. `lost` are stretches of entries: first, last, and what the first was if known.
+
+    `wrongs` say what is wrong with the files, `torn_pages` count what a crash cut short and nobody was ever told of,
+    `kept_at` is where the damaged files lie after a repair.
+    """
+
+    path: Path
+    entries: int
+    lost: tuple[tuple[int, int, str], ...]
+    lost_count: int
+    wrongs: tuple[str, ...]
+    torn_pages: int
+    checkpoints: int
+    may_have_lost_a_kill: bool
+    kept_at: Path | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """True when there is nothing to repair."""
+        return not self.lost and not self.wrongs
+
+
+def examine_journal(folder: Path) -> JournalReport:
+    """Look at every page of the journal in `folder`; nothing is changed. Raises what is fatal about it."""
+    from trueup.journal.repair import examine
+
+    return _report(examine(folder), None)
+
+
+def repair_journal(folder: Path) -> JournalReport:
+    """Put what can be saved in the damaged journal's place, once it has been folded; the damaged files are kept."""
+    from trueup.journal.repair import rebuild
+    from trueup.runtime.clock import SystemClock
+    from trueup.runtime.fold import fold
+
+    found, kept_at = rebuild(folder, at=SystemClock().now(), prove=lambda journal: fold(journal, from_checkpoint=False))
+    return _report(found, kept_at)
+
+
+def _report(found: Examination, kept_at: Path | None) -> JournalReport:
+    return JournalReport(
+        path=found.path,
+        entries=found.last_offset,
+        lost=tuple((stretch.first, stretch.last, stretch.kind) for stretch in found.lost),
+        lost_count=found.lost_count,
+        wrongs=found.wrongs,
+        torn_pages=found.torn_pages,
+        checkpoints=found.checkpoints,
+        may_have_lost_a_kill=found.may_have_lost_a_kill,
+        kept_at=kept_at,
+    )
 
 
 def describe_state(settings: Settings) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import trueup
-from trueup.cli import account, books, demo, doctor, running, schema, sim
+from trueup.cli import account, books, demo, doctor, journal, running, schema, sim
 from trueup.cli.output import errors_as_lines, out, say_error
 
 app = typer.Typer(
@@ -58,6 +58,7 @@ app.command(rich_help_panel=ACT)(account.kill)
 app.command(rich_help_panel=ACT)(account.resume)
 app.add_typer(sim.sim_app, name="sim", rich_help_panel=ACT)
 app.command(rich_help_panel=KEEP)(books.replay)
+app.add_typer(journal.journal_app, name="journal", rich_help_panel=KEEP)
 app.command(rich_help_panel=KEEP)(schema.schema)
 app.command(rich_help_panel=KEEP)(doctor.doctor)
 

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from trueup import __version__
 from trueup.errors import JournalCorrupt, JournalUnusable, WrongAccount
 from trueup.journal.codec import CODEC
+from trueup.journal.pages import read_write_ahead
 from trueup.ports import Entry, Input
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of the tables; entries carry versions of their own."""
@@ -47,9 +51,36 @@ CREATE TABLE checkpoints (offset INTEGER PRIMARY KEY, crc INTEGER NOT NULL, stat
 """
 
 
-def _crc(offset: int, body: bytes) -> int:
+def crc_of(offset: int, body: bytes) -> int:
+    """The checksum of an entry or a checkpoint at its place."""
     # The place is part of what is checked: an entry that moved is as wrong as one that changed.
     return zlib.crc32(body, zlib.crc32(offset.to_bytes(8, "big")))
+
+
+def take_lease(path: Path) -> int:
+    """Lock the journal at `path` for this process until the descriptor is closed; raises `JournalUnusable`."""
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lease = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalUnusable(
+            f"state folder {folder} can't be written ({error.strerror}); give another, or its rights to you"
+        ) from None
+    try:
+        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lease, 32, 0).decode("ascii", "replace").strip()
+        os.close(lease)
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise JournalUnusable(f"state folder {folder} can't be locked ({error.strerror})") from None
+        who = f" (process {holder})" if holder else ""
+        raise JournalUnusable(
+            f"state folder {folder} is in use by another trueup{who}; stop that one, or give another folder"
+        ) from None
+    os.ftruncate(lease, 0)
+    os.pwrite(lease, f"{os.getpid()}\n".encode("ascii"), 0)
+    return lease
 
 
 class SqliteJournal:
@@ -69,7 +100,7 @@ class SqliteJournal:
         if read_only and not self.path.is_file():
             raise JournalUnusable(f"there is no journal at {self.path}; give the state folder of a trueup that ran")
         if not read_only:
-            self._lease = self._take_lease()
+            self._lease = take_lease(self.path)
         try:
             self._connection = self._open(durable)
             try:
@@ -90,30 +121,6 @@ class SqliteJournal:
 
     # --- opening ---
 
-    def _take_lease(self) -> int:
-        folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lease = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise JournalUnusable(
-                f"state folder {folder} can't be written ({error.strerror}); give another, or its rights to you"
-            ) from None
-        try:
-            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(lease, 32, 0).decode("ascii", "replace").strip()
-            os.close(lease)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise JournalUnusable(f"state folder {folder} can't be locked ({error.strerror})") from None
-            who = f" (process {holder})" if holder else ""
-            raise JournalUnusable(
-                f"state folder {folder} is in use by another trueup{who}; stop that one, or give another folder"
-            ) from None
-        os.ftruncate(lease, 0)
-        os.pwrite(lease, f"{os.getpid()}\n".encode("ascii"), 0)
-        return lease
-
     def _release_lease(self) -> None:
         # The file stays: removing it would let a third process lock a file that nobody can see any more.
         if self._lease is not None:
@@ -123,6 +130,7 @@ class SqliteJournal:
     def _open(self, durable: bool) -> sqlite3.Connection:
         if self._read_only:
             return self._reader()
+        self._look_at_the_tail()
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
             identity = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -134,6 +142,20 @@ class SqliteJournal:
             connection.close()
             raise
         return connection
+
+    def _look_at_the_tail(self) -> None:
+        """Say what SQLite drops in silence; raises `JournalCorrupt` where that was acknowledged once."""
+        write_ahead = read_write_ahead(self.path.with_name(self.path.name + "-wal"))
+        if write_ahead.is_damaged:
+            raise JournalCorrupt(
+                f"{self.path}-wal is damaged, and acknowledged entries behind the damage would be lost; {self._cure}"
+            )
+        if write_ahead.torn:
+            log.warning(
+                "the last write was cut short path=%s pages=%d: it was never acknowledged and is dropped",
+                self.path,
+                write_ahead.torn,
+            )
 
     def _reader(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -216,7 +238,7 @@ class SqliteJournal:
             rows = []
             for offset, item in enumerate(inputs, start=first):
                 body = CODEC.encode(item)
-                rows.append((offset, _crc(offset, body), body))
+                rows.append((offset, crc_of(offset, body), body))
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 with _RolledBackOnError(self._connection):
@@ -229,6 +251,21 @@ class SqliteJournal:
                 raise failure from None
             self._last += len(rows)
             return first
+
+    def adopt(self, rows: Iterable[tuple[int, int, bytes]]) -> None:
+        """Take over entries with their offsets and checksums, all or none; only for a journal that is still empty."""
+        with self._guard:
+            self._refuse_if_broken()
+            if self._last:
+                raise ValueError(f"{self.path} has {self._last} entries already")
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                with _RolledBackOnError(self._connection):
+                    self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
+                    self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._unusable(error) from None
+            self._last = self._newest_offset()
 
     def read(self, after: int = 0) -> Iterator[Entry]:
         """All entries behind offset `after`, in order, fetched in batches on a connection of its own."""
@@ -243,9 +280,11 @@ class SqliteJournal:
                     ).fetchall()
                     for offset, crc, body in rows:
                         if offset != expected:
-                            raise JournalCorrupt(f"{self.path}: entry {expected} is missing, {offset} follows; {_CURE}")
-                        if _crc(offset, body) != crc:
-                            raise JournalCorrupt(f"{self.path}: entry {offset} is damaged; {_CURE}")
+                            raise JournalCorrupt(
+                                f"{self.path}: entry {expected} is missing, {offset} follows; {self._cure}"
+                            )
+                        if crc_of(offset, body) != crc:
+                            raise JournalCorrupt(f"{self.path}: entry {offset} is damaged; {self._cure}")
                         yield Entry(offset, decode(body, offset=offset))
                         expected += 1
                     if len(rows) < READ_BATCH:
@@ -272,7 +311,7 @@ class SqliteJournal:
                 self._connection.execute("BEGIN IMMEDIATE")
                 with _RolledBackOnError(self._connection):
                     self._connection.execute(
-                        "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (offset, _crc(offset, state), state)
+                        "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (offset, crc_of(offset, state), state)
                     )
                     self._connection.execute(
                         "DELETE FROM checkpoints WHERE offset NOT IN"
@@ -294,7 +333,7 @@ class SqliteJournal:
         except sqlite3.Error as error:
             raise self._unusable(error) from None
         for offset, crc, state in rows:
-            if _crc(offset, state) == crc:
+            if crc_of(offset, state) == crc:
                 return offset, state
         return None
 
@@ -316,7 +355,7 @@ class SqliteJournal:
     def _unusable(self, error: sqlite3.Error) -> JournalUnusable | JournalCorrupt:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_CORRUPT:
-            return JournalCorrupt(f"{self.path} is damaged ({error}); {_CURE}")
+            return JournalCorrupt(f"{self.path} is damaged ({error}); {self._cure}")
         meaning = {
             sqlite3.SQLITE_FULL: "the disk is full; make room and start again",
             sqlite3.SQLITE_NOTADB: "it is no journal; give another state folder",
@@ -328,8 +367,14 @@ class SqliteJournal:
         }.get(code, "it can't be used")
         return JournalUnusable(f"{self.path}: {meaning} ({error})")
 
+    @property
+    def _cure(self) -> str:
+        return cure(self.path)
 
-_CURE = "restore it from a copy, or start with an empty state folder: the broker's books are read anew then"
+
+def cure(path: Path) -> str:
+    """What to do about a damaged journal, for the end of a message."""
+    return f"restore it from a copy, or see what can be saved with `trueup journal repair --state {path.parent}`"
 
 
 class _RolledBackOnError:
