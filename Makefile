@@ -79,7 +79,8 @@ test: test-py test-web test-e2e ## set up and run all tests: Python, dashboard, 
 
 .PHONY: test-py
 test-py: $(PY_READY) ## run the Python tests: make test-py ARGS='-k drift'
-	@$(BIN)/python -m pytest -m "not e2e and not external_service" --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@scripts/need.sh redis >/dev/null
+	@$(BIN)/python -m pytest -m "not e2e" --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: test-web
 test-web: $(WEB_READY) ## run the dashboard's own tests
@@ -100,7 +101,7 @@ soak-core: $(PY_READY) ## live a million random schedules of the core: make soak
 	@$(BIN)/python -m tests.worlds.schedules --schedules 1000000 --seed $(SEED) $(ARGS)
 
 .PHONY: test-external
-test-external: $(PY_READY) ## run the tests that need a service such as Redis
+test-external: $(PY_READY) ## run only the tests that need a service such as Redis
 	@scripts/need.sh redis >/dev/null
 	@$(BIN)/python -m pytest -m external_service $(ARGS)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from tests.redis_server import RedisServer
 
 from trueup.bus.memory import MemoryBus
+from trueup.bus.redis import RedisBus, RedisLink, RedisMirror, redis_subscriber
 from trueup.core.views import (
     Channel,
     FeedReconnectedView,
@@ -22,15 +24,85 @@ from trueup.core.views import (
 )
 from trueup.errors import Busy, FeedEnded
 from trueup.ports import Envelope, EventBus, Subscription
+from trueup.runtime.clock import SystemClock
 
 NOON = datetime(2026, 3, 12, 12, tzinfo=UTC)
 
-BusMaker = Callable[..., EventBus]
+BusMaker = Callable[..., Awaitable[EventBus]]
 
 
-@pytest.fixture(params=["memory"])
-def make(request: pytest.FixtureRequest) -> BusMaker:
-    return {"memory": MemoryBus}[request.param]
+class Across:
+    """A bus whose publishers and readers sit in different processes: what goes in at one end is read at the other."""
+
+    def __init__(self, link: RedisLink, epoch: str, *, history: int = 1024, backlog: int = 4096) -> None:
+        self.near = RedisBus(epoch, link, history=history)
+        self.far = RedisMirror(link, history=history, backlog=backlog)
+        self.work = [asyncio.ensure_future(self.near.run()), asyncio.ensure_future(redis_subscriber(link, self.far))]
+
+    @property
+    def epoch(self) -> str:
+        return self.far.epoch
+
+    def publish(self, channel: str, view: View, at: datetime) -> None:
+        self.near.publish(channel, view, at)
+
+    def subscribe(self) -> Subscription:
+        return self.far.subscribe()
+
+    def cursors(self) -> Mapping[str, int]:
+        return self.far.cursors()
+
+    def since(self, channel: str, offset: int) -> Sequence[Envelope] | None:
+        return self.far.since(channel, offset)
+
+    async def settle(self) -> None:
+        """Until the far end has all that was published, and knows who publishes."""
+        async with asyncio.timeout(30):
+            while self.far.epoch != self.near.epoch or dict(self.far.cursors()) != dict(self.near.cursors()):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        await self.near.close()
+        await self.far.close()
+
+
+async def settle(bus: EventBus) -> None:
+    """Until what was published has arrived; at once, where one publishes into one's own process."""
+    if isinstance(bus, Across):
+        await bus.settle()
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("redis", marks=pytest.mark.external_service),
+        pytest.param("across redis", marks=pytest.mark.external_service),
+    ]
+)
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Awaitable[EventBus]]]:
+    kind: str = request.param
+    working: list[asyncio.Future[object]] = []
+
+    async def made(epoch: str, **how: int) -> EventBus:
+        if kind == "memory":
+            return MemoryBus(epoch, **how)
+        server: RedisServer = request.getfixturevalue("redis_server")
+        link = RedisLink(url=server.url, clock=SystemClock(), jitter=lambda: 0.5)
+        if kind == "redis":
+            bus = RedisBus(epoch, link, **how)
+            working.append(asyncio.ensure_future(bus.run()))
+            return bus
+        across = Across(link, epoch, **how)
+        working.extend(across.work)
+        await across.settle()
+        return across
+
+    if kind != "memory":
+        request.getfixturevalue("redis_server")
+    yield made
+    for work in working:
+        work.cancel()
+    await asyncio.gather(*working, return_exceptions=True)
 
 
 def reconnected(count: int) -> View:
@@ -57,7 +129,7 @@ async def has_nothing(subscription: Subscription) -> bool:
 
 
 async def test_offsets_are_contiguous_per_channel(make: BusMaker) -> None:
-    bus = make("epoch-1")
+    bus = await make("epoch-1")
     subscription = bus.subscribe()
     for count in range(3):
         bus.publish(Channel.FEED_RECONNECTED, reconnected(count), NOON)
@@ -76,7 +148,7 @@ async def test_offsets_are_contiguous_per_channel(make: BusMaker) -> None:
 
 
 async def test_the_body_is_the_view_as_json(make: BusMaker) -> None:
-    bus = make("e")
+    bus = await make("e")
     subscription = bus.subscribe()
     later = NOON + timedelta(microseconds=7)
     bus.publish(Channel.FEED_RECONNECTED, reconnected(503), later)
@@ -90,10 +162,12 @@ async def test_the_body_is_the_view_as_json(make: BusMaker) -> None:
 
 
 async def test_everyone_hears_what_follows_their_subscription(make: BusMaker) -> None:
-    bus = make("e")
+    bus = await make("e")
     bus.publish(Channel.FEED_RECONNECTED, reconnected(1), NOON)
+    await settle(bus)
     early = bus.subscribe()
     bus.publish(Channel.FEED_RECONNECTED, reconnected(2), NOON)
+    await settle(bus)
     late = bus.subscribe()
     bus.publish(Channel.FEED_RECONNECTED, reconnected(3), NOON)
     assert [envelope.offset for envelope in await take(early, 2)] == [2, 3]
@@ -102,7 +176,7 @@ async def test_everyone_hears_what_follows_their_subscription(make: BusMaker) ->
 
 
 async def test_a_waiting_reader_is_woken(make: BusMaker) -> None:
-    bus = make("e")
+    bus = await make("e")
     subscription = bus.subscribe()
     waiting = asyncio.create_task(subscription.get())
     await asyncio.sleep(0)
@@ -112,7 +186,7 @@ async def test_a_waiting_reader_is_woken(make: BusMaker) -> None:
 
 
 async def test_a_cancelled_wait_loses_nothing(make: BusMaker) -> None:
-    bus = make("e")
+    bus = await make("e")
     subscription = bus.subscribe()
     assert await has_nothing(subscription)
     bus.publish(Channel.FEED_RECONNECTED, reconnected(1), NOON)
@@ -120,11 +194,12 @@ async def test_a_cancelled_wait_loses_nothing(make: BusMaker) -> None:
 
 
 async def test_only_the_newest_of_a_state_waits(make: BusMaker) -> None:
-    bus = make("e", backlog=3)
+    bus = await make("e", backlog=3)
     subscription = bus.subscribe()
     for price in range(1, 101):
         bus.publish(Channel.MARKET_QUOTES, quotes(price), NOON)
     bus.publish(Channel.FEED_RECONNECTED, reconnected(1), NOON)
+    await settle(bus)
     first, second = await take(subscription, 2)
     assert (first.channel, first.offset) == ("market:quotes", 100)
     assert json.loads(first.body)["quotes"][0]["bid"] == 100
@@ -133,7 +208,7 @@ async def test_only_the_newest_of_a_state_waits(make: BusMaker) -> None:
 
 
 async def test_a_log_that_overflows_ends_its_reader_and_nobody_else(make: BusMaker) -> None:
-    bus = make("e", backlog=3)
+    bus = await make("e", backlog=3)
     slow, quick = bus.subscribe(), bus.subscribe()
     for count in range(1, 6):
         bus.publish(Channel.FEED_RECONNECTED, reconnected(count), NOON)
@@ -143,17 +218,19 @@ async def test_a_log_that_overflows_ends_its_reader_and_nobody_else(make: BusMak
             await slow.get()
     bus.publish(Channel.FEED_RECONNECTED, reconnected(6), NOON)
     assert [envelope.offset for envelope in await take(quick, 1)] == [6]
+    await settle(bus)
     again = bus.subscribe()
     bus.publish(Channel.FEED_RECONNECTED, reconnected(7), NOON)
     assert [envelope.offset for envelope in await take(again, 1)] == [7]
 
 
 async def test_states_never_end_a_reader(make: BusMaker) -> None:
-    bus = make("e", backlog=1)
+    bus = await make("e", backlog=1)
     subscription = bus.subscribe()
     bus.publish(Channel.FEED_RECONNECTED, reconnected(1), NOON)
     for price in range(10):
         bus.publish(Channel.MARKET_QUOTES, quotes(price), NOON)
+    await settle(bus)
     assert [(e.channel, e.offset) for e in await take(subscription, 2)] == [
         ("system:feed:reconnected", 1),
         ("market:quotes", 10),
@@ -161,10 +238,11 @@ async def test_states_never_end_a_reader(make: BusMaker) -> None:
 
 
 async def test_what_was_missed_can_be_asked_for(make: BusMaker) -> None:
-    bus = make("e", history=3)
+    bus = await make("e", history=3)
     assert bus.since(Channel.FEED_RECONNECTED, 0) == []
     for count in range(1, 6):
         bus.publish(Channel.FEED_RECONNECTED, reconnected(count), NOON)
+    await settle(bus)
 
     def offsets(after: int) -> list[int] | None:
         missed = bus.since(Channel.FEED_RECONNECTED, after)
@@ -180,7 +258,7 @@ async def test_what_was_missed_can_be_asked_for(make: BusMaker) -> None:
 async def test_a_view_that_cannot_be_encoded_does_not_reach_the_publisher(
     make: BusMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bus = make("e")
+    bus = await make("e")
     subscription = bus.subscribe()
     broken = PortfolioView(
         total_equity=Decimal("NaN"),
@@ -202,9 +280,10 @@ async def test_a_view_that_cannot_be_encoded_does_not_reach_the_publisher(
 
 
 async def test_a_closed_subscription_gives_what_it_has_and_ends(make: BusMaker) -> None:
-    bus = make("e")
+    bus = await make("e")
     closed, other = bus.subscribe(), bus.subscribe()
     bus.publish(Channel.FEED_RECONNECTED, reconnected(1), NOON)
+    await settle(bus)
     closed.close()
     bus.publish(Channel.FEED_RECONNECTED, reconnected(2), NOON)
     assert [envelope.offset for envelope in await take(closed, 1)] == [1]
@@ -214,7 +293,7 @@ async def test_a_closed_subscription_gives_what_it_has_and_ends(make: BusMaker) 
 
 
 async def test_closing_the_bus_wakes_every_reader(make: BusMaker) -> None:
-    bus = make("e")
+    bus = await make("e")
     waiting = asyncio.create_task(bus.subscribe().get())
     await asyncio.sleep(0)
     await bus.close()

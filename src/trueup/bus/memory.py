@@ -26,6 +26,9 @@ BACKLOG = 4096
 """Envelopes that may wait in one subscription; a reader of the same process is this far behind only when it hangs."""
 
 
+_LAPSED = "too far behind, or the bus began anew; subscribe again and start from a snapshot"
+
+
 class MemorySubscription:
     """One reader's bounded queue; a state channel holds one place in it, which the newest envelope takes over."""
 
@@ -42,12 +45,27 @@ class MemorySubscription:
         """The next envelope; `Busy` once the reader fell too far behind, `FeedEnded` once closed and drained."""
         while True:
             if self._lapsed:
-                raise Busy(f"more than {self._backlog} envelopes behind; subscribe again and start from a snapshot")
+                raise Busy(_LAPSED)
             if self._queue:
                 item = self._queue.popleft()
                 return self._newest.pop(item) if isinstance(item, str) else item
             if self._closed:
                 raise FeedEnded("the subscription is closed")
+            await self.arrival()
+
+    def take_all(self, count: int) -> list[Envelope]:
+        """Up to `count` envelopes that wait, without waiting; `Busy` as in `get`."""
+        if self._lapsed:
+            raise Busy(_LAPSED)
+        taken: list[Envelope] = []
+        while self._queue and len(taken) < count:
+            item = self._queue.popleft()
+            taken.append(self._newest.pop(item) if isinstance(item, str) else item)
+        return taken
+
+    async def arrival(self) -> None:
+        """Returns once something waits, or the subscription has lapsed or closed."""
+        while not (self._queue or self._lapsed or self._closed):
             if self._waiter is not None:
                 raise RuntimeError("a subscription has one reader")
             self._waiter = asyncio.get_running_loop().create_future()
@@ -82,6 +100,11 @@ class MemorySubscription:
         self._newest.clear()
         self._bus.forget(self)
         self._wake()
+
+    @property
+    def lapsed(self) -> bool:
+        """True once it must be given up for a new one."""
+        return self._lapsed
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -141,8 +164,17 @@ class MemoryBus:
         self.epoch = epoch
         self._cursors.clear()
         self._history.clear()
+        self.lapse()
+
+    def lapse(self) -> None:
+        """Tell every reader to start anew."""
         for subscription in tuple(self._subscriptions):
             subscription.lapse()
+
+    @property
+    def cursors_now(self) -> Mapping[str, int]:
+        """As `cursors`, but changing with what follows."""
+        return self._cursors
 
     def history(self) -> Sequence[Envelope]:
         """All that is kept, oldest first within each channel."""
