@@ -38,6 +38,49 @@ async def resolved(order: Order) -> None:
 # --- submits ---
 
 
+def test_a_submit_refused_for_its_number_is_sent_once_a_little_later() -> None:
+    async def main() -> None:
+        async with running() as scene:
+            await scene.up()
+            scene.sim.fault("rest", "rate_limit", count=2, match={"method": "POST"})
+            order = await scene.submit()
+            await resolved(order)
+            assert order.status is OrderStatus.NEW
+            assert answers(scene, RequestKind.SUBMIT) == [RequestOutcome.ACCEPTED]
+
+    run_virtual(main())
+
+
+def test_a_submit_that_waits_for_its_turn_too_long_is_given_up_unsent() -> None:
+    async def main() -> None:
+        async with running() as scene:
+            await scene.up()
+            scene.sim.fault("rest", "rate_limit", seconds=120, match={"method": "POST"})
+            order = await scene.submit()
+            await resolved(order)
+            assert order.status is OrderStatus.DENIED
+            assert "not sent" in order.reason
+            assert answers(scene, RequestKind.SUBMIT) == [RequestOutcome.NOT_SENT]
+            await VirtualClock().sleep(180)
+            assert submits(scene) == []
+
+    run_virtual(main())
+
+
+def test_a_kill_ends_the_wait_of_a_submit_refused_for_its_number() -> None:
+    async def main() -> None:
+        async with running() as scene:
+            await scene.up()
+            scene.sim.fault("rest", "rate_limit", seconds=4, match={"method": "POST"})
+            order = await scene.submit()
+            scene.house.sequencer.offer(Kill(at=VirtualClock().now(), reason="test"))
+            await resolved(order)
+            assert order.status is OrderStatus.DENIED
+            assert order.reason.endswith("halted before it was sent (halted)")
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("status", [504, "reset", "hang"])
 def test_a_submit_whose_reply_is_lost_is_looked_up_and_never_sent_again(status: int | str) -> None:
     async def main() -> None:
@@ -86,21 +129,6 @@ def test_a_look_up_goes_on_until_the_broker_answers() -> None:
             await resolved(order)
             assert order.status is OrderStatus.NEW
             assert len(submits(scene)) == 1
-
-    run_virtual(main())
-
-
-def test_a_submit_that_the_broker_has_no_time_for_is_not_sent_and_says_so() -> None:
-    async def main() -> None:
-        async with running() as scene:
-            await scene.up()
-            scene.sim.fault("rest", "rate_limit", count=1, match={"method": "POST"})
-            order = await scene.submit()
-            await resolved(order)
-            assert order.status is OrderStatus.DENIED
-            assert "not sent" in order.reason
-            await VirtualClock().sleep(60)
-            assert submits(scene) == []
 
     run_virtual(main())
 

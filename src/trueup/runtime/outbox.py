@@ -26,6 +26,9 @@ from trueup.runtime.sequencer import Gate, Sequencer
 
 log = logging.getLogger(__name__)
 
+RATE_PATIENCE_S = 15.0
+"""Seconds that a submit or replace may wait for the request budget; older wishes are better thought over again."""
+
 REQUESTS_AT_ONCE = 8
 """Submits, replaces and look-ups under way; cancels are not counted."""
 
@@ -143,17 +146,26 @@ class Outbox:
         halt_generation: int,
         send: Callable[[], Awaitable[OrderReport]],
     ) -> _Answer:
-        async with self._lane:
-            if self._is_stopping:
-                return _STOPPING
-            if not self._gate.allows(halt_generation):
-                return _HALTED
-            try:
-                return await _once(send())
-            except BaseException:
-                # Broken off in the middle: what may have happened must be known to be in doubt.
-                self._tell_at_once(kind, client_order_id, _BROKEN_OFF)
-                raise
+        patience_ends = self._clock.monotonic() + RATE_PATIENCE_S
+        backoff = Backoff(self._jitter, base_s=0.25, cap_s=5.0)
+        while True:
+            async with self._lane:
+                if self._is_stopping:
+                    return _STOPPING
+                if not self._gate.allows(halt_generation):
+                    return _HALTED
+                try:
+                    return await _once(send())
+                except RateLimited as limited:
+                    pause = backoff.next_s(at_least_s=limited.retry_after_s)
+                    if self._clock.monotonic() + pause > patience_ends:
+                        return _Answer(RequestOutcome.NOT_SENT, None, "rate_limited", str(limited))
+                except BaseException:
+                    # Broken off in the middle: what may have happened must be known to be in doubt.
+                    self._tell_at_once(kind, client_order_id, _BROKEN_OFF)
+                    raise
+            # Refused for its number, not for itself, and for certain not taken: it may be sent, once, a little later.
+            await self._clock.sleep(pause)
 
     # --- what may be repeated ---
 
@@ -261,12 +273,12 @@ def _find_key(effect: FindOrder) -> str:
 
 
 async def _once(request: Awaitable[OrderReport]) -> _Answer:
-    """How one request that must not be repeated ended."""
+    """How one request that must not be repeated ended. Raises `RateLimited` when it was refused unread."""
     try:
         return _Answer(RequestOutcome.ACCEPTED, await request)
     except RequestRefused as refusal:
         return _Answer(RequestOutcome.REFUSED, None, refusal.code, refusal.message)
     except OutcomeUnknown as doubt:
         return _Answer(RequestOutcome.UNKNOWN, None, "", str(doubt))
-    except (BrokerUnavailable, RateLimited) as error:
+    except BrokerUnavailable as error:
         return _Answer(RequestOutcome.NOT_SENT, None, "unavailable", str(error))
