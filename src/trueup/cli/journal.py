@@ -95,8 +95,10 @@ def _lines(report: JournalReport, *, repaired: bool) -> list[str]:
     if not report.lost:
         lines.append("no entry is lost")
     for first, last, kind in report.lost[:20]:
-        which = f"entry {first}" if first == last else f"entries {first} to {last}"
-        lines.append(f"{which} {'is' if first == last else 'are'} lost{f', {'' if first == last else 'the first '}a {kind}' if kind else ''}")
+        if first == last:
+            lines.append(f"entry {first} is lost" + (f", a {kind}" if kind else ""))
+        else:
+            lines.append(f"entries {first} to {last} are lost" + (f", the first a {kind}" if kind else ""))
     if len(report.lost) > 20:
         lines.append(f"and {len(report.lost) - 20} more stretches; {report.lost_count:,} entries in all")
     done = "was" if repaired else "would be"
