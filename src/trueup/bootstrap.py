@@ -14,7 +14,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -36,14 +36,17 @@ from trueup.errors import (
 from trueup.settings import Settings
 
 if TYPE_CHECKING:
+    from trueup.api.deps import GatewayOptions
     from trueup.brokers.alpaca.client import AlpacaBroker
     from trueup.brokers.alpaca.decode import Oddities
     from trueup.brokers.alpaca.stock_data_stream import StockDataStream
     from trueup.brokers.alpaca.trading_stream import TradingStream
     from trueup.brokers.alpaca.websocket import StreamOptions
+    from trueup.bus.redis import RedisBus, RedisLink
     from trueup.core.model import BrokerOrderId, ClientOrderId, NewOrder, OrderChange, OrderReport, Snapshot
     from trueup.journal.repair import Examination
     from trueup.ports import Clock, SnapshotRequest, Strategy
+    from trueup.runtime.run import House
 
 log = logging.getLogger(__name__)
 
@@ -335,15 +338,14 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
     An account whose journal is new must be reachable at the start, because a wrong address looks just like a broker
     that is down. Later starts go on without it, show the gap, and recognise the account before anything else.
     """
-    from trueup.api.deps import GatewayOptions
     from trueup.api.serve import serve_gateway
     from trueup.brokers.alpaca.decode import Oddities
-    from trueup.bus import codec
     from trueup.bus.memory import MemoryBus
+    from trueup.bus.redis import RedisBus
     from trueup.journal.sqlite import FILE_NAME, SqliteJournal
     from trueup.runtime.clock import SystemClock, jitter
     from trueup.runtime.reconciler import Intervals
-    from trueup.runtime.run import House, Parts
+    from trueup.runtime.run import Parts
     from trueup.runtime.run import run as run_house
 
     check(settings)
@@ -371,22 +373,22 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
                 told = True
                 ready(Running(url=f"http://{_shown_host(settings.host)}:{port}", account=account, state=folder))
 
-        options = GatewayOptions(
-            codec=codec,
-            host=settings.host,
-            port=settings.port,
-            token=settings.token,
-            allowed_hosts=settings.allowed_hosts,
-        )
-        await serve_gateway(house, options, ready=listening)
+        serving = serve_gateway(house, _gateway_options(settings), ready=listening)
+        if isinstance(bus, RedisBus):
+            await _carry(bus, _redis_link(settings), house, serving)
+        else:
+            await serving
 
+    # Offsets on the bus begin anew with each process; the entry that its start will be makes the name unique.
+    epoch = f"{journal.epoch}-{journal.last_offset() + 1}"
+    bus = RedisBus(epoch, _redis_link(settings)) if settings.redis_url else MemoryBus(epoch)
     parts = Parts(
         broker=broker,
         broker_feed=_trading_stream(settings, clock, oddities),
         quote_feed=_stock_data_stream(settings, clock, oddities),
         journal=journal,
-        # Offsets on the bus begin anew with each process; the entry that its start will be makes the name unique.
-        bus=MemoryBus(f"{journal.epoch}-{journal.last_offset() + 1}"),
+        bus=bus,
+        gauges={"redis": lambda: bus.depth} if isinstance(bus, RedisBus) else {},
         clock=clock,
         jitter=jitter,
         version=trueup.__version__,
@@ -404,6 +406,80 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
         tune_collector=True,
     )
     await run_house(parts)
+
+
+def _gateway_options(settings: Settings) -> GatewayOptions:
+    from trueup.api.deps import GatewayOptions
+    from trueup.bus import codec
+
+    return GatewayOptions(
+        codec=codec,
+        host=settings.host,
+        port=settings.port,
+        token=settings.token,
+        allowed_hosts=settings.allowed_hosts,
+        connections=settings.connections,
+        connections_per_address=settings.connections_per_address,
+    )
+
+
+def _redis_link(settings: Settings) -> RedisLink:
+    from trueup.bus.redis import RedisLink
+    from trueup.runtime.clock import SystemClock, jitter
+
+    return RedisLink(url=settings.redis_url, clock=SystemClock(), jitter=jitter)
+
+
+async def gateway(settings: Settings, *, ready: Callable[[str], None]) -> None:
+    """Run a gateway without a runtime until cancelled: views come from Redis, commands go to `runtime_url`."""
+    from trueup.api.remote import serve_remote
+    from trueup.bus.redis import RedisMirror, redis_subscriber
+
+    if not settings.redis_url:
+        raise BadInput(
+            "a gateway of its own needs the Redis that `trueup run` publishes to; give it with TRUEUP_REDIS_URL",
+            field="redis_url",
+        )
+    check_host(settings)
+    check_port(settings)
+    link = _redis_link(settings)
+    mirror = RedisMirror(link)
+
+    def listening(port: int) -> None:
+        ready(f"http://{_shown_host(settings.host)}:{port}")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            hearing = group.create_task(redis_subscriber(link, mirror))
+            options = _gateway_options(settings)
+            await serve_remote(mirror, link.clock, options, runtime_url=settings.runtime_url, ready=listening)
+            hearing.cancel()
+    except* BadInput as wrong:
+        raise wrong.exceptions[0] from None
+
+
+async def _carry(bus: RedisBus, link: RedisLink, house: House, serving: Awaitable[None]) -> None:
+    """Keep the bus connected to Redis while its gateway serves, and let health tell how that goes."""
+    from trueup.bus.redis import ForeignVoices, redis_subscriber
+    from trueup.core.projection import system_snapshot_view
+
+    def told(reason: str) -> None:
+        if reason:
+            house.health.notes["redis"] = reason
+        else:
+            house.health.notes.pop("redis", None)
+
+    bus.on_reason = told
+    bus.picture = lambda: system_snapshot_view(
+        house.sequencer.belief, house.quotes.latest(), house.health.numbers(), house.clock.now()
+    )
+    async with asyncio.TaskGroup() as group:
+        work = [group.create_task(bus.run()), group.create_task(redis_subscriber(link, ForeignVoices(bus)))]
+        try:
+            await serving
+        finally:
+            for each in work:
+                each.cancel()
 
 
 async def _recognise(broker: _OneAccount, bound: str | None) -> str:

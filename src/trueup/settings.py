@@ -85,6 +85,13 @@ def _url(raw: str) -> str:
     return text
 
 
+def _redis_url(raw: str) -> str:
+    text = raw.strip()
+    if text and not re.fullmatch(r"(rediss?://[^/\s]+(/[0-9]{0,4})?|unix://\S+)", text):
+        raise ValueError("must be an address such as redis://127.0.0.1:6379/0")
+    return text
+
+
 def _symbols(raw: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip().upper() for word in raw.split(",") if word.strip()))
     for word in words:
@@ -233,6 +240,33 @@ class Settings:
         "a foreign web site can't reach it through its visitor's browser.",
         parse=lambda raw: tuple(word.strip().lower() for word in raw.split(",") if word.strip()),
         shown="none",
+    )
+    redis_url: str = _setting(
+        "",
+        unit="address",
+        why="Redis (7 or newer) or Valkey that carries every channel to other processes; empty keeps them in this one. "
+        "May hold a password, so it is never shown.",
+        parse=_redis_url,
+        secret=True,
+        shown="none",
+    )
+    runtime_url: str = _setting(
+        "http://127.0.0.1:8000",
+        unit="address",
+        why="Where `trueup gateway` hands on what it can't answer itself: commands, and questions about one order.",
+        parse=_url,
+    )
+    connections: int = _setting(
+        2000,
+        unit="connections",
+        why="How many dashboards may be connected at once.",
+        parse=_whole(1, 1_000_000),
+    )
+    connections_per_address: int = _setting(
+        200,
+        unit="connections",
+        why="The same from one address, so that no machine can take every place; behind a proxy all have its address.",
+        parse=_whole(1, 1_000_000),
     )
     orders_poll_s: float = _setting(
         10.0,

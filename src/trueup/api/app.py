@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from trueup import __version__
 from trueup.api.auth import Gatekeeper, check_reach
-from trueup.api.deps import Gateway, GatewayOptions, House
+from trueup.api.deps import Answering, Gateway, GatewayOptions, House
 from trueup.api.routes import health, orders, portfolio, websocket
 from trueup.api.routes.websocket import ConnectionManager
 from trueup.api.schemas import ReplaceBody, ResumeBody, SubmitBody, refusal
@@ -52,8 +52,8 @@ def build_app(house: House, options: GatewayOptions) -> FastAPI:
     app.include_router(orders.router)
     app.include_router(portfolio.router)
     app.include_router(websocket.router)
-    _answer_refusals(app, gateway)
-    _serve_dashboard(app, gateway, options.static)
+    answer_refusals(app, gateway)
+    serve_dashboard(app, gateway, options.static)
     _describe(app)
     app.add_middleware(Gatekeeper, options=options)
     return app
@@ -62,7 +62,9 @@ def build_app(house: House, options: GatewayOptions) -> FastAPI:
 # --- refusals ---
 
 
-def _answer_refusals(app: FastAPI, gateway: Gateway) -> None:
+def answer_refusals(app: FastAPI, gateway: Answering) -> None:
+    """Answer whatever goes wrong in one form."""
+
     async def on_bad_request(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         status, body = _explain(error.errors())
@@ -137,7 +139,8 @@ def _nearest(field: str) -> str:
 # --- the dashboard ---
 
 
-def _serve_dashboard(app: FastAPI, gateway: Gateway, static: Path) -> None:
+def serve_dashboard(app: FastAPI, gateway: Answering, static: Path) -> None:
+    """Serve the built dashboard, and its page for every address that is one of its own."""
     root = static.resolve()
 
     @app.get("/{path:path}", include_in_schema=False)

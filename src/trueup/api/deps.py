@@ -6,7 +6,7 @@ number leaves as exactly the digits that belief holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -18,7 +18,7 @@ from trueup.core.model import Quote, Symbol
 from trueup.core.projection import RuntimeNumbers, system_snapshot_view
 from trueup.core.transition import Outcome
 from trueup.core.views import Channel
-from trueup.ports import Clock, Envelope, EventBus, Input
+from trueup.ports import Clock, Envelope, EventBus, Input, Subscription
 
 STATIC = Path(__file__).parent / "static"
 """Where the built dashboard lies."""
@@ -98,13 +98,30 @@ class GatewayOptions:
     fast: bool = True
 
 
+class Listening(Protocol):
+    """The half of a bus that is listened to."""
+
+    @property
+    def epoch(self) -> str: ...
+    def subscribe(self) -> Subscription: ...
+    def cursors(self) -> Mapping[str, int]: ...
+    def since(self, channel: str, offset: int) -> Sequence[Envelope] | None: ...
+
+
+class Answering(Protocol):
+    """Whatever can turn a view into an answer."""
+
+    def answer(self, view: object, *, status: int = 200) -> Response:
+        """A view, or a list of views, as an HTTP answer."""
+
+
 class Stage(Protocol):
     """What the websocket shows, wherever it comes from."""
 
     @property
     def options(self) -> GatewayOptions: ...
     @property
-    def bus(self) -> EventBus: ...
+    def bus(self) -> Listening: ...
     @property
     def clock(self) -> Clock: ...
 

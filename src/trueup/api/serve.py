@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Generator
 
 import uvicorn
+from fastapi import FastAPI
 
 from trueup.api.app import build_app
 from trueup.api.auth import check_reach
@@ -72,8 +73,14 @@ async def serve_gateway(house: House, options: GatewayOptions, *, ready: Callabl
     """Serve until cancelled; `ready` gets the port once it listens. Raises `BadInput` for an address it can't have."""
     check_reach(options)
     listener = listen(options.host, options.port)
+    await serve_app(build_app(house, options), options, listener, ready=ready)
+
+
+async def serve_app(
+    app: FastAPI, options: GatewayOptions, listener: socket.socket, *, ready: Callable[[int], None] | None = None
+) -> None:
+    """Serve an app that has a `ConnectionManager` until cancelled, and close the listener."""
     port: int = listener.getsockname()[1]
-    app = build_app(house, options)
     manager: ConnectionManager = app.state.manager
     config = uvicorn.Config(
         app,

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import trueup
-from trueup.cli import account, books, demo, doctor, journal, running, schema, sim
+from trueup.cli import account, books, demo, doctor, history, journal, running, schema, sim
 from trueup.cli.output import errors_as_lines, out, say_error
 
 app = typer.Typer(
@@ -50,9 +50,12 @@ def root(
 START, WATCH, ACT, KEEP = "Start", "Look", "Act", "Maintain"
 app.command(rich_help_panel=START)(demo.demo)
 app.command(rich_help_panel=START)(running.run)
+app.command(rich_help_panel=START)(running.gateway)
 app.command(rich_help_panel=START)(running.simulate)
 app.command(rich_help_panel=WATCH)(account.status)
 app.add_typer(account.orders_app, name="orders", rich_help_panel=WATCH)
+app.command(rich_help_panel=WATCH)(history.explain)
+app.command(rich_help_panel=WATCH)(history.drift)
 app.command(rich_help_panel=ACT)(account.reconcile)
 app.command(rich_help_panel=ACT)(account.kill)
 app.command(rich_help_panel=ACT)(account.resume)

@@ -1,4 +1,4 @@
-"""Commands that run something until they are stopped: run, simulate.
+"""Commands that run something until they are stopped: run, gateway, simulate.
 
 Not for wiring (that is in `bootstrap`). Invariant: real money is never traded without --live and a person's typed word.
 """
@@ -108,6 +108,37 @@ def run(
             note(f"trueup is up: {house.url} · account {house.account} ({kind}) · state {house.state}")
 
     raise typer.Exit(run_until_stopped(bootstrap.run(settings, ready=ready), stopping=lambda: note("stopping…")))
+
+
+def gateway(
+    host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS", help=help_of("host"))] = None,
+    port: Annotated[str | None, typer.Option("--port", metavar="PORT", help=help_of("port"))] = None,
+    runtime_url: Annotated[
+        str | None, typer.Option("--runtime-url", metavar="ADDRESS", help=help_of("runtime_url"))
+    ] = None,
+    log_level: Annotated[str | None, typer.Option("--log-level", metavar="NAME", help=help_of("log_level"))] = None,
+    set_: SetOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a running trueup from a process of its own, until Ctrl-C; as many of them as you like.
+
+    Views come from the Redis in TRUEUP_REDIS_URL, which `trueup run` must publish to; commands go on to --runtime-url.
+    """
+    by_option = {"host": host, "port": port, "runtime_url": runtime_url, "log_level": log_level}
+    given = pairs(set_) | {name: value for name, value in by_option.items() if value is not None}
+    settings = read_settings(os.environ, given)
+    from trueup import bootstrap
+
+    log_to(settings.log_level)
+
+    def ready(url: str) -> None:
+        if as_json:
+            emit({"event": "ready", "url": url})
+            sys.stdout.flush()
+        else:
+            note(f"the gateway is up: {url} · commands go to {settings.runtime_url}")
+
+    raise typer.Exit(run_until_stopped(bootstrap.gateway(settings, ready=ready), stopping=lambda: note("stopping…")))
 
 
 def _confirm_real_money(settings: Settings, *, yes: bool) -> None:
