@@ -329,7 +329,7 @@ def test_breakers_gaps_drifts_and_quotes_have_their_lists() -> None:
     desk = Desk(holdings={"AAPL": 10})
     desk.tell(snapshot(when=5, holdings={"AAPL": 12}))
     desk.lose(6)
-    assert [(view.breaker, view.demand) for view in breakers_view(desk.belief)] == [("truth", "REDUCE_ONLY")]
+    assert [(view.breaker, view.demand) for view in breakers_view(desk.belief)] == [("stale_data", "REDUCE_ONLY")]
     assert [view.reason for view in gaps_view(desk.belief)] == ["cut"]
     assert [(view.subject, view.state) for view in drifts_view(desk.belief)] == [("AAPL", "suspected")]
     many = {**quote(symbol="MSFT"), **quote()}

@@ -104,7 +104,25 @@ def test_a_cut_opens_a_gap_and_gates_entries() -> None:
     assert (gap.opened_at, gap.reason) == (at(1), "connection reset")
     assert desk.belief.trading_state is TradingState.REDUCE_ONLY
     channels = [channel for channel, _ in outcome.changes.views]
-    assert channels == [Channel.FEED_DISCONNECTED, Channel.TRUTH_GAP]
+    assert channels == [Channel.FEED_DISCONNECTED, Channel.TRUTH_GAP, Channel.RISK_CIRCUIT_BREAKER]
+
+
+def test_a_breaker_tells_of_its_trip_and_of_its_reset_once_each() -> None:
+    desk = Desk()
+    told = []
+    for outcome in (
+        desk.lose(1, "connection reset"),
+        desk.lose(2, "refused"),
+        desk.tell(FeedAcknowledged(at=at(3), feed=EVENTS)),
+        desk.tell(snapshot(when=4, started=3.5)),
+        desk.tell(FeedRestored(at=at(5), feed=EVENTS)),
+        desk.tell(snapshot(when=6, started=5.5)),
+    ):
+        told += [view for channel, view in outcome.changes.views if channel is Channel.RISK_CIRCUIT_BREAKER]
+    assert [(view.breaker, view.action, view.demand) for view in told] == [
+        ("stale_data", "activated", "REDUCE_ONLY"),
+        ("stale_data", "deactivated", ""),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from trueup.core.breakers import Gate
+from trueup.core.breakers import STALE_DATA, Gate
 from trueup.core.model import (
     ZERO,
     AccountReport,
@@ -282,7 +282,7 @@ class Belief:
 def new_belief(*, account: str, epoch: str) -> Belief:
     """Belief before anything was heard; what may increase risk waits for the first reconciliation."""
     belief = Belief(account=account, epoch=epoch)
-    belief.gate.demand("truth", TradingState.REDUCE_ONLY, "the account has not been reconciled yet")
+    belief.gate.demand(STALE_DATA, TradingState.REDUCE_ONLY, "the account has not been reconciled yet")
     return belief
 
 

@@ -12,6 +12,9 @@ from datetime import datetime
 
 from trueup.core.model import TradingState
 
+STALE_DATA = "stale_data"
+"""The breaker that is on while belief may be wrong without our knowing: no live broker events, or a gap open."""
+
 SEVERITY: dict[TradingState, int] = {
     TradingState.ACTIVE: 0,
     TradingState.REDUCE_ONLY: 1,

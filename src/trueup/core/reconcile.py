@@ -37,7 +37,16 @@ from trueup.core.model import (
 )
 from trueup.core.orders import TERMINAL, Leg
 from trueup.core.positions import Adjustment
-from trueup.core.transition import Changes, note_drift, tell, transit, transit_executions, transit_fallen_totals
+from trueup.core.transition import (
+    Changes,
+    note_drift,
+    reset,
+    tell,
+    transit,
+    transit_executions,
+    transit_fallen_totals,
+    trip,
+)
 
 RECHECK = timedelta(seconds=2)
 """The pause before a suspected drift is looked at again."""
@@ -95,10 +104,10 @@ def _another_account(belief: Belief, changes: Changes, snapshot: Snapshot) -> bo
     if told is None or known is None:
         return False
     if told.account_id == known.account_id:
-        belief.gate.withdraw("another_account")
+        reset(belief, changes, "another_account", "the broker speaks of the account that this belief is of")
         return False
     reason = f"the broker answers for account {told.account_id}, the books are those of {known.account_id}"
-    belief.gate.demand("another_account", TradingState.HALTED, reason)
+    trip(belief, changes, "another_account", TradingState.HALTED, reason)
     belief.truth.last_result = f"failed: {reason}"
     changes.alert("another_account", "critical", reason)
     return True
@@ -299,10 +308,12 @@ def _take_account(
         drawdown = (account.equity - belief.peak_equity) / belief.peak_equity
         belief.max_drawdown = min(belief.max_drawdown, drawdown)
     if account.blocked:
-        if belief.gate.demand("account", TradingState.HALTED, "the broker has blocked trading on this account"):
-            changes.alert("account_blocked", "critical", "the broker has blocked trading on this account")
+        blocked = "the broker has blocked trading on this account"
+        if "account" not in belief.gate.demands:
+            changes.alert("account_blocked", "critical", blocked)
+        trip(belief, changes, "account", TradingState.HALTED, blocked)
     else:
-        belief.gate.withdraw("account")
+        reset(belief, changes, "account", "the broker allows trading on this account again")
 
 
 def _conclude(belief: Belief, event: SnapshotTaken, finding: Finding) -> None:

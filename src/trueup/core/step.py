@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from trueup.core.belief import Belief, Drift
+from trueup.core.breakers import STALE_DATA
 from trueup.core.commands import CancelOrder, Command, Kill, Reconcile, ReplaceOrder, Resume, SubmitOrder
 from trueup.core.effects import (
     Denied,
@@ -58,8 +59,10 @@ from trueup.core.transition import (
     gap_view,
     note_drift,
     request_cancel,
+    reset,
     tell,
     transit,
+    trip,
 )
 from trueup.core.truth import Gap
 from trueup.core.views import (
@@ -133,7 +136,7 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
                 changes.alert("unreadable_frame", "warning", f"a broker event could not be read: {item.reason}")
                 # whatever it told was missed; nothing later is proven until a snapshot has told it too
                 _open_gap(belief, changes, f"a frame could not be read: {item.reason}", item.at)
-                _demand_truth(belief)
+                _demand_truth(belief, changes)
         case SignalGenerated():
             changes.views.append((Channel.SIGNAL_GENERATED, _signal_view(item)))
         case RuntimeStarted():
@@ -148,7 +151,7 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
             _on_kill(belief, changes, item)
         case Resume():
             belief.gate.set_kill(False, reason=item.reason, operator=item.operator, at=item.at)
-            belief.gate.withdraw(SECOND_WRITER)  # a person has looked
+            reset(belief, changes, SECOND_WRITER, "a person has looked")  # a person has looked
             changes.views.append((Channel.RISK_KILL_SWITCH, _kill_view(belief, "deactivate", item)))
             changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason="resumed after a kill"))
         case Reconcile():
@@ -354,10 +357,10 @@ def _heal(belief: Belief, changes: Changes) -> None:
                 changes.views.append((Channel.TRUTH_GAP, gap_view(closed)))
     if clean is not None and truth.open_gap is None:
         truth.prove(clean)
-    _demand_truth(belief)
+    _demand_truth(belief, changes)
 
 
-def _demand_truth(belief: Belief) -> None:
+def _demand_truth(belief: Belief, changes: Changes) -> None:
     """Entries are gated for as long as belief may be wrong without our knowing."""
     truth = belief.truth
     feed = truth.feeds[FeedName.BROKER_EVENTS]
@@ -369,9 +372,9 @@ def _demand_truth(belief: Belief) -> None:
     elif gap is not None:
         why = f"a gap is open: {gap.reason}"
     else:
-        belief.gate.withdraw("truth")
+        reset(belief, changes, STALE_DATA, "broker events are live and belief is reconciled")
         return
-    belief.gate.demand("truth", TradingState.REDUCE_ONLY, why)
+    trip(belief, changes, STALE_DATA, TradingState.REDUCE_ONLY, why)
 
 
 def _on_feed_lost(belief: Belief, changes: Changes, event: FeedLost) -> None:
@@ -391,7 +394,7 @@ def _on_feed_lost(belief: Belief, changes: Changes, event: FeedLost) -> None:
         if not was_mute:
             _open_gap(belief, changes, event.reason, event.at)
         belief.expectations.clear()
-        _demand_truth(belief)
+        _demand_truth(belief, changes)
 
 
 def _open_gap(belief: Belief, changes: Changes, reason: str, at: datetime) -> Gap | None:
@@ -430,7 +433,7 @@ def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted)
         if order.cancel_wanted:
             order.cancel_wanted = False
             _want_cancel(belief, changes, order, "asked for before the process started")
-    _demand_truth(belief)
+    _demand_truth(belief, changes)
 
 
 def _on_clock_ticked(belief: Belief, changes: Changes) -> None:
@@ -515,7 +518,7 @@ def _expectation_failed(belief: Belief, changes: Changes, leg_id: BrokerOrderId)
     )
     changes.alert("stream_mute", "warning", reason, symbol=order.symbol, order_id=order.order_id)
     changes.effects.append(RecycleFeed(feed=FeedName.BROKER_EVENTS, reason=reason))
-    _demand_truth(belief)
+    _demand_truth(belief, changes)
 
 
 def _signal_view(event: SignalGenerated) -> SignalView:

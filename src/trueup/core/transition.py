@@ -45,7 +45,7 @@ from trueup.core.orders import (
     join_report,
 )
 from trueup.core.truth import Gap
-from trueup.core.views import Channel, DriftView, GapView, RiskAlertView, View
+from trueup.core.views import Channel, CircuitBreakerView, DriftView, GapView, RiskAlertView, View
 
 STREAM_GRACE = timedelta(seconds=3)
 """How long a live stream may lag behind what a question has already told, before it counts as mute."""
@@ -359,7 +359,7 @@ def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Sour
 def _second_writer(belief: Belief, changes: Changes, client_order_id: ClientOrderId) -> None:
     """An order bears a name that only this journal coins, and this journal has not: somebody else writes too."""
     reason = f"{client_order_id} is named as our orders are and is not ours; a second runtime, or an older journal"
-    belief.gate.demand(SECOND_WRITER, TradingState.HALTED, reason)
+    trip(belief, changes, SECOND_WRITER, TradingState.HALTED, reason)
     changes.alert(SECOND_WRITER, "critical", f"{reason}: find it, then resume")
 
 
@@ -551,6 +551,26 @@ def _meet_expectation(belief: Belief, leg: Leg, report: OrderReport) -> None:
     expected = belief.expectations.get(leg.broker_order_id)
     if expected is not None and report.filled_quantity >= expected.filled:
         del belief.expectations[leg.broker_order_id]
+
+
+def trip(belief: Belief, changes: Changes, breaker: str, state: TradingState, reason: str) -> None:
+    """Let a breaker demand a trading state; told when it was not on before."""
+    was_on = breaker in belief.gate.demands
+    belief.gate.demand(breaker, state, reason)
+    if not was_on:
+        _tell_breaker(changes, breaker, "activated", reason, state.value)
+
+
+def reset(belief: Belief, changes: Changes, breaker: str, reason: str) -> None:
+    """Take a breaker's demand back; told when it was on."""
+    if breaker in belief.gate.demands:
+        belief.gate.withdraw(breaker)
+        _tell_breaker(changes, breaker, "deactivated", reason, "")
+
+
+def _tell_breaker(changes: Changes, breaker: str, action: str, reason: str, demand: str) -> None:
+    view = CircuitBreakerView(breaker=breaker, action=action, reason=reason, timestamp=changes.at, demand=demand)
+    changes.views.append((Channel.RISK_CIRCUIT_BREAKER, view))
 
 
 def note_drift(belief: Belief, changes: Changes, drift: Drift) -> None:

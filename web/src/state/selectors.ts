@@ -65,7 +65,7 @@ export function truthLag(state: State, now: number): number | null {
 }
 
 /** A danger that is told by the gap banner, and so is no breaker of its own on screen. */
-const TOLD_BY_GAP = "truth";
+const TOLD_BY_GAP = "stale_data";
 
 /** Whether a breaker has a banner of its own. */
 export function isShownBreaker(breaker: CircuitBreakerView): boolean {

@@ -207,7 +207,7 @@ describe("circuit breakers", () => {
   });
 
   test("the demand of a gap has the gap's banner only", () => {
-    show(<Breakers />, { breakers: [{ ...breaker, breaker: "truth" }] });
+    show(<Breakers />, { breakers: [{ ...breaker, breaker: "stale_data" }] });
     expect(screen.queryByRole("alert")).toBeNull();
   });
 });
