@@ -766,6 +766,36 @@ def _digest_of_another_process(folder: Path, offset: int) -> str:
     return digest
 
 
+# --- questions after the fact ---
+
+
+def explain(folder: Path, any_id: str, *, at: datetime | None = None) -> bytes | None:
+    """One order's story out of the journal in `folder`, as JSON with exact numbers; None for an unknown order."""
+    from trueup.bus import codec
+    from trueup.journal.sqlite import FILE_NAME, SqliteJournal
+    from trueup.runtime import explain as questions
+
+    journal = SqliteJournal(folder / FILE_NAME, read_only=True)
+    try:
+        told = questions.explain(journal, any_id, at=at)
+    finally:
+        journal.close()
+    return None if told is None else codec.encode(told)
+
+
+def divergences(folder: Path) -> bytes:
+    """Every drift and every gap out of the journal in `folder`, as JSON with exact numbers."""
+    from trueup.bus import codec
+    from trueup.journal.sqlite import FILE_NAME, SqliteJournal
+    from trueup.runtime import explain as questions
+
+    journal = SqliteJournal(folder / FILE_NAME, read_only=True)
+    try:
+        return codec.encode(questions.divergences(journal))
+    finally:
+        journal.close()
+
+
 # --- a damaged journal ---
 
 

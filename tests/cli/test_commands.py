@@ -44,6 +44,9 @@ def test_all_promised_commands_are_there() -> None:
         "resume",
         "sim",
         "replay",
+        "explain",
+        "drift",
+        "journal",
         "schema",
         "doctor",
     ]
@@ -59,7 +62,7 @@ def test_help_says_what_a_command_does(command: tuple[str, ...]) -> None:
     answer = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert answer.exit_code == 0, answer.output
     assert "Usage: " in answer.output
-    groups = {(), ("sim",)}
+    groups = {(), ("sim",), ("journal",)}
     if command not in groups:
         assert "--json" in answer.output, "every command can answer in JSON"
 

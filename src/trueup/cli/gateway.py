@@ -58,6 +58,17 @@ class Remote:
 
     def ask(self, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None) -> Any:
         """The decoded answer; numbers with a point come as Decimal, so that no digit is lost."""
+        return self._decode(self._answered(method, path, body=body, query=query))
+
+    def ask_text(self, method: str, path: str, *, query: dict[str, Any] | None = None) -> str:
+        """The answer as it came, JSON with exact numbers."""
+        reply = self._answered(method, path, query=query)
+        self._decode(reply)
+        return reply.text
+
+    def _answered(
+        self, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None
+    ) -> httpx.Response:
         try:
             reply = self._client.request(
                 method,
@@ -84,10 +95,9 @@ class Remote:
                 exit_code=EXIT_UNAVAILABLE,
                 code="unreachable",
             ) from None
-        answer = self._decode(reply)
         if reply.is_success:
-            return answer
-        raise self._refusal(reply, answer)
+            return reply
+        raise self._refusal(reply, self._decode(reply))
 
     def _decode(self, reply: httpx.Response) -> Any:
         if not reply.content:

@@ -6,14 +6,14 @@ nobody knows is None, never 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from trueup.core.belief import Belief
 from trueup.core.model import ZERO, FeedName, FeedStatus, OrderStatus, Quote, Symbol, TradingState
-from trueup.core.orders import Fill, Held, Leg, Order
+from trueup.core.orders import Fill, Held, Leg, Order, TimelineEntry
 from trueup.core.transition import NotedFill, Outcome, drift_view, gap_view
 from trueup.core.views import (
     BrokerEventsHealth,
@@ -157,28 +157,36 @@ def order_detail_view(belief: Belief, any_id: str) -> OrderDetailView | None:
     order = belief.find_order(any_id)
     if order is None:
         return None
-    timeline = tuple(
-        TimelineEntryView(
-            offset=entry.offset,
-            event=entry.event,
-            source=entry.source.value,
-            broker_at=entry.broker_at,
-            arrived_at=entry.arrived_at,
-            status_after=entry.status_after.value,
-            filled_after=entry.filled_after,
-            text=entry.text or "; ".join(_fill_text(fill) for fill in entry.fills),
-            changed=entry.changed,
-        )
-        for entry in order.timeline
-    )
+    return order_story_view(order, order.timeline, (gap_view(gap) for gap in belief.truth.gaps))
+
+
+def order_story_view(order: Order, timeline: Iterable[TimelineEntry], gaps: Iterable[GapView]) -> OrderDetailView:
+    """One order with the lines given, and those of the gaps that fell into its life."""
     ends = order.updated_at if order.is_terminal else None
-    gaps = tuple(
-        gap_view(gap)
-        for gap in belief.truth.gaps
-        if (gap.closed_at is None or gap.closed_at >= order.created_at) and (ends is None or gap.opened_at <= ends)
-    )
     return OrderDetailView(
-        order=order_view(order), timeline=timeline, executions=tuple(_order_executions(order)), gaps=gaps
+        order=order_view(order),
+        timeline=tuple(timeline_entry_view(entry) for entry in timeline),
+        executions=tuple(_order_executions(order)),
+        gaps=tuple(
+            gap
+            for gap in gaps
+            if (gap.closed_at is None or gap.closed_at >= order.created_at) and (ends is None or gap.opened_at <= ends)
+        ),
+    )
+
+
+def timeline_entry_view(entry: TimelineEntry) -> TimelineEntryView:
+    """One line of an order's story."""
+    return TimelineEntryView(
+        offset=entry.offset,
+        event=entry.event,
+        source=entry.source.value,
+        broker_at=entry.broker_at,
+        arrived_at=entry.arrived_at,
+        status_after=entry.status_after.value,
+        filled_after=entry.filled_after,
+        text=entry.text or "; ".join(_fill_text(fill) for fill in entry.fills),
+        changed=entry.changed,
     )
 
 
