@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal as D
 
 import pytest
-from tests.runtime.scene import AAPL, Scene, exchange, running
+from tests.runtime.scene import AAPL, MSFT, Scene, exchange, running
 from tests.virtual import VirtualClock, run_virtual, until
 
 from trueup.core.commands import CancelOrder, Kill, ReplaceOrder, SubmitOrder
@@ -330,6 +330,27 @@ def test_what_may_be_repeated_survives_the_failure_of_another_request() -> None:
                 broker._stumbled = False
                 await scene.submit()
                 await until(lambda: order.status is OrderStatus.CANCELED, within_s=20, told="the cancel that waited")
+
+    run_virtual(main())
+
+
+def test_a_look_up_survives_the_failure_of_another_request() -> None:
+    async def main() -> None:
+        async with exchange() as sim:
+            broker = Stumbling(sim.broker, arrives=False)
+            broker._stumbled = True
+            async with running(sim=sim, broker=broker) as scene:
+                await scene.up()
+                scene.sim.fault("trade_updates", "mute", seconds=60)
+                scene.sim.fault("rest", "lost_reply", count=1, match={"method": "POST"})
+                scene.sim.fault("rest", "error", seconds=5, match={"path": "/v2/orders:*"})
+                scene.sim.fault("rest", "error", seconds=60, match={"path": "/v2/orders", "method": "GET"})
+                order = await scene.submit()
+                await until(lambda: order.in_doubt is not None)
+                broker._stumbled = False
+                await scene.submit(symbol=MSFT)
+                await resolved(order)
+                assert order.status is OrderStatus.NEW
 
     run_virtual(main())
 

@@ -14,7 +14,7 @@ from trueup.core.commands import Reconcile
 from trueup.core.events import SnapshotFailed, SnapshotTaken
 from trueup.core.model import FeedStatus, OrderStatus, Snapshot, SnapshotScope, Source
 from trueup.ports import SnapshotRequest
-from trueup.runtime.reconciler import Intervals
+from trueup.runtime.reconciler import FIRST_FULL_S, Intervals
 from trueup.simulator.broker import SimulatedBroker
 
 
@@ -195,6 +195,20 @@ def test_the_account_is_known_though_the_stream_can_not_be_opened() -> None:
                 assert scene.belief.entries_gated, "but nothing new may be risked on it"
                 await VirtualClock().sleep(60)
                 assert len(taken(scene, SnapshotScope.FULL)) == 1
+
+    run_virtual(main())
+
+
+def test_a_poll_that_another_snapshot_has_served_meanwhile_is_not_made() -> None:
+    async def main() -> None:
+        async with exchange() as sim:
+            sim.fault("rest", "delay", seconds=20, by_seconds=2, match={"method": "GET"})
+            async with running(sim=sim) as scene:
+                await scene.up()
+                assert VirtualClock().monotonic() > FIRST_FULL_S, "one was due while the stream's own was under way"
+                await VirtualClock().sleep(60)
+                assert len(taken(scene, SnapshotScope.FULL)) == 1
+                assert scene.house.health.numbers().counters["restarts"] == 0
 
     run_virtual(main())
 
