@@ -39,7 +39,7 @@ from trueup.core.model import (
     Symbol,
     TimeInForce,
 )
-from trueup.errors import Busy
+from trueup.errors import Busy, RateLimited
 from trueup.journal.memory import MemoryJournal
 from trueup.ports import Input, SnapshotRequest
 from trueup.runtime.run import House, Parts, run
@@ -99,12 +99,10 @@ class _Watched:
         self.is_dead = False
 
     async def submit(self, order: NewOrder) -> OrderReport:
-        self._sent(str(order.client_order_id))
-        return await self._alive(lambda: self._broker.submit(order))
+        return await self._once(str(order.client_order_id), lambda: self._broker.submit(order))
 
     async def replace(self, broker_order_id: BrokerOrderId, change: OrderChange) -> OrderReport:
-        self._sent(str(change.client_order_id))
-        return await self._alive(lambda: self._broker.replace(broker_order_id, change))
+        return await self._once(str(change.client_order_id), lambda: self._broker.replace(broker_order_id, change))
 
     async def cancel(self, broker_order_id: BrokerOrderId) -> None:
         await self._alive(lambda: self._broker.cancel(broker_order_id))
@@ -127,10 +125,18 @@ class _Watched:
             await asyncio.Event().wait()
         return await request()
 
-    def _sent(self, name: str) -> None:
-        assert not self._life.is_killed, f"{name} left the house after the kill switch had been pulled"
-        assert name not in self._life.sent, f"{name} was sent twice"
-        self._life.sent.add(name)
+    async def _once(self, name: str, request: Callable[[], Awaitable[OrderReport]]) -> OrderReport:
+        if not self.is_dead:  # what a dead process thinks that it sends, nobody hears
+            if self._life.is_killed:
+                self._life.wrongs.append(f"{name} left the house after the kill switch had been pulled")
+            if name in self._life.sent:
+                self._life.wrongs.append(f"{name} was sent twice")
+            self._life.sent.add(name)
+        try:
+            return await self._alive(request)
+        except RateLimited:
+            self._life.sent.discard(name)  # refused unread: it may come once more
+            raise
 
 
 @dataclass
@@ -151,6 +157,8 @@ class Life:
     dice: random.Random
     journal: Kept = field(default_factory=Kept)
     sent: set[str] = field(default_factory=set)
+    wrongs: list[str] = field(default_factory=list)
+    """What was seen that must never happen; kept here, as a house survives what is raised inside it."""
     is_killed: bool = False
     done: dict[str, int] = field(default_factory=dict)
     """What was done to the house, by name."""
@@ -439,6 +447,9 @@ async def live(seed: int, minutes: float) -> Life:
             await asyncio.sleep(dice.choice([0.0, 0.01, 0.2, 1.0, 3.0]) * dice.random())
             await life.something()
         await life.heal()
+        assert not life.wrongs, life.wrongs
+        restarts = life.house.health.numbers().counters["restarts"]
+        assert not restarts, f"children failed {restarts} times; their reasons are in the log"
         checkers.belief_equals_the_books(life.belief, sim.exchange)
         checkers.nothing_was_received_twice(sim.broker.received)
         checkers.every_denied_order_never_arrived(life.belief, sim.exchange)
