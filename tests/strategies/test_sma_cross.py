@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from trueup.core.commands import CancelOrder, SubmitOrder
+from trueup.core.commands import CancelOrder, Command, SubmitOrder
 from trueup.core.events import SignalGenerated
 from trueup.core.model import OrderId, OrderType, Quote, Side, Symbol
 from trueup.ports import OpenOrder, StrategyView
@@ -19,7 +19,7 @@ AAPL, MSFT = Symbol("AAPL"), Symbol("MSFT")
 RISING = ["100", "100", "100", "101"]
 FALLING = ["100", "100", "100", "99"]
 
-Wish = SignalGenerated | SubmitOrder | CancelOrder
+Wish = SignalGenerated | Command
 
 
 def view(
@@ -56,7 +56,7 @@ def shown(strategy: SmaCross, prices: list[str], **last: object) -> list[Wish]:
 
 
 def quick() -> SmaCross:
-    return SmaCross((AAPL,), fast=2, slow=4, quantity=Decimal(10), patience_s=15)
+    return SmaCross((AAPL,), fast=2, slow=4, quantity=Decimal(10), patience_s=15, rest_s=20)
 
 
 def working(side: Side, age_s: float = 0) -> OpenOrder:
@@ -84,7 +84,7 @@ def test_it_wants_nothing_while_the_averages_are_not_known_or_below() -> None:
 def test_it_sells_all_that_it_holds_at_the_market_when_the_averages_cross_down() -> None:
     strategy = quick()
     shown(strategy, RISING)
-    signal, order = strategy.decide(view("90", second=4, held="7"))
+    signal, order = strategy.decide(view("90", second=30, held="7"))
     assert isinstance(signal, SignalGenerated)
     assert signal.direction == "SELL"
     assert isinstance(order, SubmitOrder)
@@ -114,7 +114,7 @@ def test_it_never_sells_what_it_does_not_hold() -> None:
 def test_it_leaves_although_entries_are_gated() -> None:
     strategy = quick()
     shown(strategy, RISING)
-    wishes = strategy.decide(view("90", second=4, held="10", entries_gated=True))
+    wishes = strategy.decide(view("90", second=30, held="10", entries_gated=True))
     assert [type(wish) for wish in wishes] == [SignalGenerated, SubmitOrder]
 
 
@@ -123,6 +123,32 @@ def test_it_takes_an_entry_back_that_rests_too_long(age_s: float, is_taken_back:
     strategy = quick()
     wishes = shown(strategy, FALLING, working=(working(Side.BUY, age_s),))
     assert [type(wish) for wish in wishes] == ([CancelOrder] if is_taken_back else [])
+
+
+def test_a_symbol_rests_after_each_order_and_then_does_what_the_averages_still_ask_for() -> None:
+    strategy = quick()
+    shown(strategy, RISING)
+    early = strategy.decide(view("90", second=22, held="10"))
+    assert [type(wish) for wish in early] == [SignalGenerated], "it crossed, but the symbol has its rest"
+    late = strategy.decide(view("90", second=23, held="10"))
+    assert [type(wish) for wish in late] == [SignalGenerated, SubmitOrder]
+
+
+def test_every_other_entry_rests_at_the_bid() -> None:
+    strategy = quick()
+    prices = []
+    for number in range(4):
+        wishes = shown_again(strategy, second=100 * number)
+        [entry] = [wish for wish in wishes if isinstance(wish, SubmitOrder)]
+        prices.append(entry.limit_price)
+    assert prices == [Decimal("101.01"), Decimal("100.99"), Decimal("101.01"), Decimal("100.99")]
+
+
+def shown_again(strategy: SmaCross, *, second: float) -> list[Wish]:
+    """What is wanted at the end of another rise, nothing being held."""
+    for place, price in enumerate(RISING[:-1]):
+        strategy.decide(view(price, second=second + place, entries_gated=True))
+    return list(strategy.decide(view(RISING[-1], second=second + 3)))
 
 
 def test_it_does_not_take_an_exit_back() -> None:
