@@ -233,6 +233,13 @@ class Settings:
         secret=True,
         shown="none",
     )
+    users: Path | None = _setting(  # noqa: RUF009 - it makes a field, and a Path never changes
+        None,
+        unit="file",
+        why="Who may log in: lines of name, role (viewer or operator) and argon2 hash; `trueup user NAME` prints one.",
+        parse=_folder,
+        shown="none",
+    )
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         unit="names",

@@ -49,7 +49,7 @@ from trueup.core.model import (
 from trueup.core.projection import RuntimeNumbers
 from trueup.journal.memory import MemoryJournal
 from trueup.ports import Input
-from trueup.runtime.clock import SystemClock
+from trueup.runtime.clock import SystemClock, secret
 from trueup.runtime.sequencer import Sequencer
 
 
@@ -223,7 +223,7 @@ async def running_house(*, queue_limit: int = 1000, backlog: int = 4096) -> Asyn
 
 
 def options(**changes: Any) -> GatewayOptions:
-    return GatewayOptions(codec=codec, **changes)
+    return GatewayOptions(**({"codec": codec, "secret": secret} | changes))
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.api.house import House, http_client, options, served
 from websockets.asyncio.client import connect
@@ -87,7 +88,7 @@ async def test_without_the_token_nothing_is_told(house: House) -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
         assert (await client.post("/api/kill", headers={"Authorization": "Bearer wrong"})).status_code == 401
         assert (await client.post("/api/kill", headers={"Authorization": f"Basic {TOKEN}"})).status_code == 401
-        assert (await client.get("/api/health", headers={b"Cookie": b"trueup_token=\xff"})).status_code == 401
+        assert (await client.get("/api/health", headers={b"Cookie": b"trueup_session=\xff"})).status_code == 401
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/api/health", headers={"Authorization": f"bearer {TOKEN}"})).status_code == 200
 
@@ -95,11 +96,11 @@ async def test_without_the_token_nothing_is_told(house: House) -> None:
 async def test_a_browser_shows_the_token_once(house: House) -> None:
     async with http_client(house, token=TOKEN) as client:
         page = {"Accept": "text/html"}
-        asked = await client.get("/", headers=page)
+        asked = await client.get(f"/?token={TOKEN}", headers=page)  # an address line proves nothing
         assert asked.status_code == 401
-        assert "asks for its token" in asked.text
-        assert "not the token" in (await client.get("/?token=wrong", headers=page)).text
-        welcome = await client.get(f"//evil.example/?token={TOKEN}", headers=page)
+        assert "asks who you are" in asked.text
+        assert "not right" in (await client.post("/login", data={"token": "wrong"}, headers=page)).text
+        welcome = await client.post("/login", data={"token": TOKEN}, headers=page)
         assert (welcome.status_code, welcome.headers["location"]) == (303, "/")
         cookie = welcome.headers["set-cookie"]
         assert "HttpOnly" in cookie
@@ -114,7 +115,10 @@ async def test_the_websocket_asks_for_the_token_too(house: House) -> None:
             async with connect(url):
                 pass
         assert refused.value.response.status_code == 403
-        for shown in ({"Authorization": f"Bearer {TOKEN}"}, {"Cookie": f"trueup_token={TOKEN}"}):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as browser:
+            assert (await browser.post("/login", json={"token": TOKEN})).json()["role"] == "operator"
+            cookie = f"trueup_session={browser.cookies['trueup_session']}"
+        for shown in ({"Authorization": f"Bearer {TOKEN}"}, {"Cookie": cookie}):
             async with connect(url, additional_headers=shown) as client:
                 assert "system:snapshot" in str(await client.recv())[:40]
 

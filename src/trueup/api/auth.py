@@ -1,17 +1,19 @@
-"""Who is asking, and from where: host names, origins and the token, before any route is reached.
+"""Who is asking, and from where: host names, origins, token and sessions, before any route is reached.
 
 A dashboard on localhost can be attacked through its owner's browser: a foreign page may point its own name at this
 address, open our websocket, or post a form. Hence only known host names are served, and a page of another origin is
-refused, whether it asks or listens. Not for what an order may do (`core/risk.py`).
+refused, whether it asks or listens. Programs show the token in a header; people log in and get a cookie. Neither is
+ever read from an address line. Not for what an order may do (`core/risk.py`).
 Invariant: nothing reaches a route without having passed here, websockets included.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-import html
 import ipaddress
 import json
+import logging
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,10 +22,15 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trueup.api.deps import GatewayOptions
+from trueup.api.identity import LOCAL, Identity, Role
 from trueup.api.schemas import refusal
+from trueup.api.sessions import Passwords, Sessions, Tries
 from trueup.errors import BadInput
+from trueup.ports import Clock
 
-COOKIE = "trueup_token"
+log = logging.getLogger(__name__)
+
+COOKIE = "trueup_session"
 TOKEN_LENGTH_MIN = 16
 OPEN_PATHS = frozenset({"/healthz"})
 """What a watchdog may ask without a token; it tells nothing but that the process is alive."""
@@ -39,21 +46,33 @@ _HEADERS = {
 }
 """No frame, so that nobody can lay a page over the kill switch; nothing from elsewhere."""
 
-_ASK_FOR_TOKEN = """<!doctype html><html lang="en"><meta charset="utf-8"><title>trueup</title>
+_LOGIN = """<!doctype html><html lang="en"><meta charset="utf-8"><title>trueup</title>
 <meta name="viewport" content="width=device-width"><body style="font:16px system-ui;margin:20vh auto;max-width:24rem">
 <h1>trueup</h1><p>{}</p>
-<form><label>Token <input name="token" type="password" autofocus autocomplete="current-password"></label>
+<form method="post" action="/login"><p><label>Name <input name="name" autocomplete="username"></label></p>
+<p><label>Password <input name="password" type="password" autocomplete="current-password"></label></p>
+<p>or</p><p><label>Token <input name="token" type="password" autocomplete="off"></label></p>
 <button>Open</button></form></body></html>"""
+
+_LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+NEVER_LIMITED = frozenset({"/api/kill"})
+"""What is never refused for coming too often."""
+
+LOGIN_BYTES_MAX = 4096
+"""The largest login that is read."""
+
+_BEARER = Identity(name="token", role=Role.OPERATOR)
 
 
 def check_reach(options: GatewayOptions) -> None:
     """Raises `BadInput` when other machines would be let in without a token, or with a short one."""
     if options.token and len(options.token) < TOKEN_LENGTH_MIN:
         raise BadInput(f"the token must have at least {TOKEN_LENGTH_MIN} characters", field="token")
-    if not options.token and not _is_loopback(options.host):
+    if not options.token and not options.users and not _is_loopback(options.host):
         raise BadInput(
             f"host {options.host} lets other machines in; give a token of at least {TOKEN_LENGTH_MIN} characters, "
-            "or listen on 127.0.0.1",
+            "or users, or listen on 127.0.0.1",
             field="token",
         )
 
@@ -90,12 +109,18 @@ def _netloc(origin: str) -> str:
 class Gatekeeper:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, options: GatewayOptions) -> None:
+    def __init__(self, app: ASGIApp, options: GatewayOptions, sessions: Sessions, clock: Clock) -> None:
         self._app = app
         self._token = options.token.encode()
+        self._is_open = not options.token and not options.users
         self._names = _LOCAL_NAMES | {options.host.lower()} | {name.lower() for name in options.allowed_hosts}
         bound = _address(options.host)
         self._any_address = bound is not None and bound.is_unspecified
+        self._sessions = sessions
+        self._passwords = Passwords(options.users)
+        self._logins = Tries(clock)
+        most = options.commands_per_minute
+        self._commands = Tries(clock, each=most, together=10 * most)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection, or refuse it."""
@@ -103,16 +128,23 @@ class Gatekeeper:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refused = self._refused(scope, headers)
-        if refused is None:
+        answer = self._wrong_place(headers)
+        if answer is None and scope["type"] == "http" and scope["method"] == "POST":
+            if scope["path"] == "/login":
+                answer = await self._log_in(scope, receive, headers)
+            elif scope["path"] == "/logout":
+                answer = self._log_out(headers)
+        if answer is None:
+            answer = self._admit(scope, headers)
+        if answer is None:
             await self._app(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
         else:
-            await refused(scope, receive, _with_headers(send))
+            await answer(scope, receive, _with_headers(send))
 
-    def _refused(self, scope: Scope, headers: Headers) -> Response | None:
+    def _wrong_place(self, headers: Headers) -> Response | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         # Two of them are meant to be read differently by two readers.
         host = hosts[0] if len(hosts) == 1 else ""
@@ -123,8 +155,6 @@ class Gatekeeper:
         if any(_netloc(origin) != host.lower() for origin in origins):
             told = f"a page of {', '.join(origins)!r} may not use this gateway"
             return _no(403, "origin_not_allowed", told, "Origin")
-        if self._token and scope["path"] not in OPEN_PATHS:
-            return self._stranger(scope, headers)
         return None
 
     def _serves(self, name: str | None) -> bool:
@@ -133,26 +163,100 @@ class Gatekeeper:
         # A bare address can't be pointed here by somebody else's name server.
         return name in self._names or (self._any_address and _address(name) is not None)
 
-    def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
+    def _admit(self, scope: Scope, headers: Headers) -> Response | None:
+        """Leaves in the scope who that is; an answer when it may not."""
+        if scope["path"] in OPEN_PATHS:
+            return None
+        identity = self._identify(headers)
+        is_page = scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/api")
+        if identity is None:
+            if is_page and "text/html" in headers.get("accept", ""):
+                return HTMLResponse(_LOGIN.format("This dashboard asks who you are."), status_code=401)
+            told = "show the token, `Authorization: Bearer ...`, or log in at /"
+            return _no(401, "unauthorized", told, "Authorization")
+        scope["trueup.identity"] = identity
+        if scope["type"] == "websocket" or scope["method"] in _LOOKING:
+            return None
+        if not identity.may(Role.OPERATOR):
+            return _no(403, "forbidden", f"{identity.name} may look and not act; that needs the role operator", "")
+        # Nothing may hold up a kill.
+        if scope["path"] not in NEVER_LIMITED and not self._commands.allow(f"{identity.name} {_caller(scope)}"):
+            return _no(429, "too_many_commands", "too many commands in one minute; a kill is never refused", "")
+        return None
+
+    def _identify(self, headers: Headers) -> Identity | None:
+        if self._is_open:
+            return LOCAL
         scheme, _, shown = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._matches(shown.strip()):
-            return None
-        if self._matches(_cookie(headers)):
-            return None
-        is_page = scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/api")
-        if not is_page or "text/html" not in headers.get("accept", ""):
-            return _no(401, "unauthorized", "show the token: `Authorization: Bearer ...`", "Authorization")
-        offered = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if not self._matches(offered):
-            told = "That is not the token." if offered else "This dashboard asks for its token."
-            return HTMLResponse(_ASK_FOR_TOKEN.format(html.escape(told)), status_code=401)
-        # Out of the address line at once, where it would be seen, copied and remembered.
-        welcome = RedirectResponse("/", status_code=303)
-        welcome.set_cookie(COOKIE, offered, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
-        return welcome
+            return _BEARER
+        return self._sessions.find(_cookie(headers))
 
     def _matches(self, shown: str) -> bool:
-        return hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), self._token)
+        return bool(self._token) and hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), self._token)
+
+    # --- logging in and out ---
+
+    async def _log_in(self, scope: Scope, receive: Receive, headers: Headers) -> Response:
+        wants_page = "text/html" in headers.get("accept", "")
+        if not self._logins.allow(_caller(scope)):
+            return _no(429, "too_many_logins", "too many logins from here; wait a minute", "")
+        body = await _read(receive)
+        fields = _fields(body, headers.get("content-type", "")) if body is not None else None
+        if fields is None:
+            return _no(400, "bad_input", "log in with a name and a password, or with the token", "body")
+        identity = _BEARER if self._matches(fields.get("token", "")) else None
+        if identity is None and fields.get("name"):
+            identity = await asyncio.to_thread(self._passwords.check, fields["name"], fields.get("password", ""))
+        if identity is None:
+            log.warning("a login was refused address=%s", _caller(scope))
+            if wants_page:
+                return HTMLResponse(_LOGIN.format("That is not right."), status_code=401)
+            return _no(401, "unauthorized", "name, password or token is not right", "")
+        log.info("logged in name=%s role=%s address=%s", identity.name, identity.role, _caller(scope))
+        welcome: Response = RedirectResponse("/", status_code=303)
+        if not wants_page:
+            told = json.dumps({"name": identity.name, "role": identity.role})
+            welcome = Response(told, media_type="application/json")
+        cookie = self._sessions.open(identity)
+        welcome.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
+        return welcome
+
+    def _log_out(self, headers: Headers) -> Response:
+        identity = self._sessions.find(_cookie(headers))
+        if identity is not None:
+            self._sessions.revoke(identity.session)
+        goodbye = Response(status_code=204)
+        goodbye.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return goodbye
+
+
+def _caller(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+async def _read(receive: Receive) -> bytes | None:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or len(body) > LOGIN_BYTES_MAX:
+            return None
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _fields(body: bytes, kind: str) -> dict[str, str] | None:
+    try:
+        if kind.partition(";")[0].strip() == "application/x-www-form-urlencoded":
+            return {name: values[0] for name, values in parse_qs(body.decode()).items()}
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        return None
+    return told
 
 
 def _cookie(headers: Headers) -> str:

@@ -17,10 +17,10 @@ import httpx
 from fastapi import FastAPI, Request, Response
 
 from trueup import __version__
-from trueup.api.app import answer_refusals, serve_dashboard
-from trueup.api.auth import Gatekeeper, check_reach
+from trueup.api.app import answer_refusals, guard, serve_dashboard
+from trueup.api.auth import check_reach
 from trueup.api.deps import GatewayOptions, Listening
-from trueup.api.routes import websocket
+from trueup.api.routes import logins, websocket
 from trueup.api.routes.websocket import ConnectionManager
 from trueup.api.schemas import refusal
 from trueup.api.serve import listen, serve_app
@@ -73,6 +73,7 @@ def build_remote_app(gateway: RemoteGateway) -> FastAPI:
     app = FastAPI(title="trueup gateway", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.manager = ConnectionManager(gateway)
     app.include_router(websocket.router)
+    app.include_router(logins.router)
     answer_refusals(app, gateway)
 
     @app.get("/healthz")
@@ -101,7 +102,7 @@ def build_remote_app(gateway: RemoteGateway) -> FastAPI:
         return await _hand_on(gateway, request)
 
     serve_dashboard(app, gateway, gateway.options.static)
-    app.add_middleware(Gatekeeper, options=gateway.options)
+    guard(app, gateway.options, gateway.clock)
     return app
 
 

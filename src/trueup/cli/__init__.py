@@ -63,6 +63,7 @@ app.add_typer(sim.sim_app, name="sim", rich_help_panel=ACT)
 app.command(rich_help_panel=KEEP)(books.replay)
 app.add_typer(journal.journal_app, name="journal", rich_help_panel=KEEP)
 app.command(rich_help_panel=KEEP)(schema.schema)
+app.command(rich_help_panel=KEEP)(running.user)
 app.command(rich_help_panel=KEEP)(doctor.doctor)
 
 

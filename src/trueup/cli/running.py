@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from trueup.cli.loops import log_to, run_until_stopped
-from trueup.cli.output import EXIT_USAGE, CommandFailed, JsonFlag, emit, err, note
+from trueup.cli.output import EXIT_USAGE, CommandFailed, JsonFlag, emit, emit_text, err, note
 from trueup.errors import BadInput
 from trueup.settings import Settings, help_of, read_settings, unknown_names
 
@@ -139,6 +139,23 @@ def gateway(
             note(f"the gateway is up: {url} · commands go to {settings.runtime_url}")
 
     raise typer.Exit(run_until_stopped(bootstrap.gateway(settings, ready=ready), stopping=lambda: note("stopping…")))
+
+
+def user(
+    name: Annotated[str, typer.Argument(help="Who it is.")],
+    role: Annotated[str, typer.Option("--role", help="viewer sees everything, operator also acts.")] = "viewer",
+) -> None:
+    """Ask for a password and print the line that lets NAME log in; put it into the file of TRUEUP_USERS."""
+    if not name.isprintable() or " " in name or name.startswith("#"):
+        raise BadInput("a name must be printable and without spaces", field="name")
+    if role not in ("viewer", "operator"):
+        raise BadInput("role must be viewer or operator", field="role")
+    from trueup import bootstrap
+
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    if len(password) < 12:
+        raise BadInput("a password must have at least 12 characters", field="password")
+    emit_text(bootstrap.user_line(name, role, password) + "\n")
 
 
 def _confirm_real_money(settings: Settings, *, yes: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from datetime import UTC, datetime
 
@@ -22,6 +23,11 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(max(0.0, seconds))
+
+
+def secret() -> str:
+    """A text of 256 bits that no one can guess, for the cookies of those who log in."""
+    return secrets.token_urlsafe(32)
 
 
 def jitter() -> float:

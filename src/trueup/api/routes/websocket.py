@@ -17,7 +17,7 @@ import asyncio
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -187,6 +187,7 @@ class ConnectionManager:
         )
         self._addresses: Counter[str] = Counter()
         self._draining = False
+        self.session_holds: Callable[[str], bool] = _always
         self._snapshot: tuple[str, Mapping[str, int], str, Mapping[str, int]] | None = None
 
     @property
@@ -323,6 +324,9 @@ class ConnectionManager:
         if not self._may_speak(client):
             most = self._options.messages_per_s
             client.end(CLOSE_NOT_ALLOWED, f"more than {most:g} messages a second; connect again and say less")
+            return
+        if client.identity.session and not self.session_holds(client.identity.session):
+            client.end(CLOSE_NOT_ALLOWED, "the session is over; log in again")
             return
         try:
             message = json.loads(raw)
@@ -470,6 +474,11 @@ def _cursors(told: object) -> dict[str, tuple[str, int]] | None:
             return None
         found[channel] = (epoch, offset)
     return found
+
+
+def _always(session: str) -> bool:
+    """While nobody logs in, no session ends."""
+    return True
 
 
 def _text(message: Mapping[str, Any]) -> str:
