@@ -28,6 +28,7 @@ from trueup.errors import (
     BadCredentials,
     BadInput,
     BrokerUnavailable,
+    Busy,
     JournalUnusable,
     RateLimited,
     RequestRefused,
@@ -37,7 +38,6 @@ from trueup.settings import Settings
 
 if TYPE_CHECKING:
     from trueup.api.deps import GatewayOptions
-    from trueup.api.sessions import User
     from trueup.brokers.alpaca.client import AlpacaBroker
     from trueup.brokers.alpaca.decode import Oddities
     from trueup.brokers.alpaca.stock_data_stream import StockDataStream
@@ -131,10 +131,9 @@ def check_keys(settings: Settings) -> None:
 
 def check_host(settings: Settings) -> None:
     """Raises `BadInput` when the dashboard would be open to other machines without a token."""
-    if settings.host not in LOCAL_HOSTS and not settings.token and settings.users is None:
+    if settings.host not in LOCAL_HOSTS and not settings.token:
         raise BadInput(
-            f"host {settings.host} lets other machines in; give a token of at least 16 characters with TRUEUP_TOKEN, "
-            "or a file of users with TRUEUP_USERS",
+            f"host {settings.host} lets other machines in; give a token of at least 16 characters with TRUEUP_TOKEN",
             field="token",
         )
 
@@ -375,7 +374,7 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
                 told = True
                 ready(Running(url=f"http://{_shown_host(settings.host)}:{port}", account=account, state=folder))
 
-        serving = serve_gateway(house, _gateway_options(settings), ready=listening)
+        serving = serve_gateway(house, _gateway_options(settings, folder), ready=listening)
         if isinstance(bus, RedisBus):
             await _carry(bus, _redis_link(settings), house, serving)
         else:
@@ -410,47 +409,9 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
     await run_house(parts)
 
 
-def _users(file: Path | None) -> tuple[User, ...]:
-    """The people in a file of lines `name role argon2-hash`; raises `BadInput` for one that can't be used."""
-    from trueup.api.identity import Role
-    from trueup.api.sessions import User
-
-    if file is None:
-        return ()
-    try:
-        if file.stat().st_mode & 0o077:
-            raise BadInput(f"{file} can be read by others; chmod 600 it", field="users")
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} can't be read ({error}); give a file of users, or none", field="users") from None
-    users: dict[str, User] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        parts = line.split()
-        if len(parts) != 3 or parts[1] not in set(Role) or not parts[2].startswith("$argon2") or parts[0] in users:
-            raise BadInput(
-                f"line {number} of {file} must be `name viewer|operator argon2-hash`, each name once; "
-                "`trueup user NAME` writes one",
-                field="users",
-            )
-        users[parts[0]] = User(name=parts[0], role=Role(parts[1]), password_hash=parts[2])
-    if not users:
-        raise BadInput(f"{file} names nobody; `trueup user NAME` adds somebody", field="users")
-    return tuple(users.values())
-
-
-def user_line(name: str, role: str, password: str) -> str:
-    """The line of a users file for one person."""
-    from argon2 import PasswordHasher
-
-    return f"{name} {role} {PasswordHasher().hash(password)}"
-
-
-def _gateway_options(settings: Settings) -> GatewayOptions:
+def _gateway_options(settings: Settings, folder: Path | None = None) -> GatewayOptions:
     from trueup.api.deps import GatewayOptions
     from trueup.bus import codec
-    from trueup.runtime.clock import secret
 
     return GatewayOptions(
         codec=codec,
@@ -458,10 +419,9 @@ def _gateway_options(settings: Settings) -> GatewayOptions:
         port=settings.port,
         token=settings.token,
         allowed_hosts=settings.allowed_hosts,
-        users=_users(settings.users),
-        secret=secret,
         connections=settings.connections,
         connections_per_address=settings.connections_per_address,
+        history=None if folder is None else _History(folder),
     )
 
 
@@ -836,6 +796,75 @@ def divergences(folder: Path) -> bytes:
         return codec.encode(questions.divergences(journal))
     finally:
         journal.close()
+
+
+_NICELY = "import os; os.nice(10); from trueup.cli import main; main()"
+
+QUESTIONS_WAITING = 4
+"""Questions to the journal that may wait for one another; each is a process that reads it from the beginning."""
+
+QUESTION_S = 120.0
+"""Seconds that one such question may take."""
+
+
+class _History:
+    """Answers from the journal, each by a process of its own: a fold here would hold up the one writer."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def explain(self, order_id: str, at: datetime | None) -> bytes | None:
+        """One order's whole story; None when the journal never knew it."""
+        when = [] if at is None else ["--at", at.isoformat()]
+        code, told, complaint = await self._ask("explain", *when, "--", order_id)
+        if code and b"unknown_order" in complaint:
+            return None
+        return _answer_of(code, told, complaint)
+
+    async def divergences(self) -> bytes:
+        """Every drift and every gap."""
+        return _answer_of(*await self._ask("drift"))
+
+    async def _ask(self, command: str, *arguments: str) -> tuple[int, bytes, bytes]:
+        if self._waiting >= QUESTIONS_WAITING:
+            raise Busy(f"{self._waiting} questions to the journal wait already")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await self._told(command, "--state", str(self._folder), "--json", *arguments)
+        finally:
+            self._waiting -= 1
+
+    async def _told(self, *arguments: str) -> tuple[int, bytes, bytes]:
+        asked = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            _NICELY,
+            *arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(QUESTION_S):
+                told, complaint = await asked.communicate()
+        except TimeoutError:
+            raise Busy(
+                f"the journal is long: no answer within {QUESTION_S:g} s; ask `trueup explain --state`"
+            ) from None
+        finally:
+            if asked.returncode is None:
+                asked.kill()
+                await asked.wait()
+        return asked.returncode or 0, told, complaint
+
+
+def _answer_of(code: int, told: bytes, complaint: bytes) -> bytes:
+    if code:
+        raise JournalUnusable(f"the journal could not be read: {complaint.decode('utf-8', 'replace').strip()}")
+    return told
 
 
 # --- a damaged journal ---

@@ -37,6 +37,7 @@ def test_all_promised_commands_are_there() -> None:
         "demo",
         "run",
         "simulate",
+        "gateway",
         "status",
         "orders",
         "reconcile",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from trueup.api.deps import Gateway, GatewayDep
+from trueup.api.routes.history import retired_order
 from trueup.api.schemas import (
     DeniedBody,
     ErrorBody,
@@ -71,7 +72,7 @@ async def list_orders(
 @router.get("/orders/{order_id:path}", response_model=OrderDetailView, responses={**UNKNOWN})
 async def show_order(gateway: GatewayDep, order_id: str) -> Response:
     """One order by our id, a client order id or a broker order id: its row, story, executions and gaps."""
-    view = order_detail_view(gateway.belief, order_id)
+    view = order_detail_view(gateway.belief, order_id) or await retired_order(gateway, order_id)
     return _unknown(gateway, order_id) if view is None else gateway.answer(view)
 
 
