@@ -92,6 +92,13 @@ def test_too_many_failures_in_a_while_end_the_supervisor_with_the_last_reason() 
     assert len(life.begun) == 6
 
 
+def test_of_a_group_that_fails_the_first_error_inside_is_named() -> None:
+    inner = ExceptionGroup("unhandled errors in a TaskGroup", [ExceptionGroup("deeper", [ValueError("the bug")])])
+    told: list[str] = []
+    supervise(Child(name="child", start=Life(inner), restart=Restart.TEMPORARY, on_failure=told.append))
+    assert told == ["ValueError: the bug"]
+
+
 def test_failures_far_apart_are_forgiven_and_pauses_start_small_again() -> None:
     life = Life(*(ValueError("bug") for _ in range(20)), each_s=61)
     supervise(child(life), seconds=3600)

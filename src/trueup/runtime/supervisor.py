@@ -76,7 +76,7 @@ class Supervisor:
                 if final is not None:
                     raise final from error
                 heed_cancel()
-                reason = f"{type(error).__name__}: {error}"
+                reason = _in_words(error)
                 log.exception("child failed child=%s", child.name)
             except asyncio.CancelledError:
                 heed_cancel()
@@ -99,6 +99,13 @@ class Supervisor:
             pause = backoff.next_s()
             log.warning("child restarted child=%s reason=%s pause_s=%.2f", child.name, reason, pause)
             await self._clock.sleep(pause)
+
+
+def _in_words(error: BaseException) -> str:
+    """The error itself, or the first one inside a group of tasks that failed together."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 ResultT = TypeVar("ResultT")
