@@ -38,6 +38,7 @@ from trueup.settings import Settings
 
 if TYPE_CHECKING:
     from trueup.api.deps import GatewayOptions
+    from trueup.api.sessions import User
     from trueup.brokers.alpaca.client import AlpacaBroker
     from trueup.brokers.alpaca.decode import Oddities
     from trueup.brokers.alpaca.stock_data_stream import StockDataStream
@@ -131,9 +132,10 @@ def check_keys(settings: Settings) -> None:
 
 def check_host(settings: Settings) -> None:
     """Raises `BadInput` when the dashboard would be open to other machines without a token."""
-    if settings.host not in LOCAL_HOSTS and not settings.token:
+    if settings.host not in LOCAL_HOSTS and not settings.token and settings.users is None:
         raise BadInput(
-            f"host {settings.host} lets other machines in; give a token of at least 16 characters with TRUEUP_TOKEN",
+            f"host {settings.host} lets other machines in; give a token of at least 16 characters with TRUEUP_TOKEN, "
+            "or a file of users with TRUEUP_USERS",
             field="token",
         )
 
@@ -409,9 +411,47 @@ async def run(settings: Settings, *, ready: Callable[[Running], None]) -> None:
     await run_house(parts)
 
 
+def _users(file: Path | None) -> tuple[User, ...]:
+    """The people in a file of lines `name role argon2-hash`; raises `BadInput` for one that can't be used."""
+    from trueup.api.identity import Role
+    from trueup.api.sessions import User
+
+    if file is None:
+        return ()
+    try:
+        if file.stat().st_mode & 0o077:
+            raise BadInput(f"{file} can be read by others; chmod 600 it", field="users")
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} can't be read ({error}); give a file of users, or none", field="users") from None
+    users: dict[str, User] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        parts = line.split()
+        if len(parts) != 3 or parts[1] not in set(Role) or not parts[2].startswith("$argon2") or parts[0] in users:
+            raise BadInput(
+                f"line {number} of {file} must be `name viewer|operator argon2-hash`, each name once; "
+                "`trueup user NAME` writes one",
+                field="users",
+            )
+        users[parts[0]] = User(name=parts[0], role=Role(parts[1]), password_hash=parts[2])
+    if not users:
+        raise BadInput(f"{file} names nobody; `trueup user NAME` adds somebody", field="users")
+    return tuple(users.values())
+
+
+def user_line(name: str, role: str, password: str) -> str:
+    """The line of a users file for one person."""
+    from argon2 import PasswordHasher
+
+    return f"{name} {role} {PasswordHasher().hash(password)}"
+
+
 def _gateway_options(settings: Settings, folder: Path | None = None) -> GatewayOptions:
     from trueup.api.deps import GatewayOptions
     from trueup.bus import codec
+    from trueup.runtime.clock import secret
 
     return GatewayOptions(
         codec=codec,
@@ -419,6 +459,8 @@ def _gateway_options(settings: Settings, folder: Path | None = None) -> GatewayO
         port=settings.port,
         token=settings.token,
         allowed_hosts=settings.allowed_hosts,
+        users=_users(settings.users),
+        secret=secret,
         connections=settings.connections,
         connections_per_address=settings.connections_per_address,
         history=None if folder is None else _History(folder),

@@ -22,11 +22,13 @@ from starlette.exceptions import HTTPException
 from trueup import __version__
 from trueup.api.auth import Gatekeeper, check_reach
 from trueup.api.deps import Answering, Gateway, GatewayOptions, House
-from trueup.api.routes import health, history, orders, portfolio, websocket
+from trueup.api.routes import health, history, logins, orders, portfolio, websocket
 from trueup.api.routes.websocket import ConnectionManager
 from trueup.api.schemas import ReplaceBody, ResumeBody, SubmitBody, refusal
+from trueup.api.sessions import Sessions
 from trueup.core import views
 from trueup.errors import BadInput, Busy, TrueupError
+from trueup.ports import Clock
 
 _ABOUT = """Orders, positions and cash as they are believed to be at the broker, with how each was learned, and when.
 
@@ -54,11 +56,22 @@ def build_app(house: House, options: GatewayOptions) -> FastAPI:
     if options.history is not None:
         app.include_router(history.router)
     app.include_router(websocket.router)
+    app.include_router(logins.router)
     answer_refusals(app, gateway)
     serve_dashboard(app, gateway, options.static)
     _describe(app)
-    app.add_middleware(Gatekeeper, options=options)
+    guard(app, options, house.clock)
     return app
+
+
+def guard(app: FastAPI, options: GatewayOptions, clock: Clock) -> None:
+    """Put the gatekeeper before everything, and let whoever's session ends lose their connections too."""
+    manager: ConnectionManager = app.state.manager
+    kept = Sessions(clock, options.secret)
+    kept.on_end = manager.end_session
+    app.state.sessions = kept
+    manager.session_holds = kept.holds
+    app.add_middleware(Gatekeeper, options=options, sessions=kept, clock=clock)
 
 
 # --- refusals ---

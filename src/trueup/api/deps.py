@@ -6,7 +6,7 @@ number leaves as exactly the digits that belief holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request, Response
 
+from trueup.api.sessions import User
 from trueup.core.belief import Belief
 from trueup.core.model import Quote, Symbol
 from trueup.core.projection import RuntimeNumbers, system_snapshot_view
@@ -91,6 +92,7 @@ class GatewayOptions:
 
     `backlog` bounds the messages that may wait for one slow dashboard. Port 0 takes any free one. A client that answers
     no ping for `ping_timeout_s` is dropped; one that says more than `messages_per_s`, over three seconds, is closed.
+    `secret` draws what no one can guess, for the cookies of those who log in.
     Without `fast`, each dashboard is served by tasks of its own, as behind any other server.
     """
 
@@ -103,6 +105,9 @@ class GatewayOptions:
     connections: int = 20_000
     connections_per_address: int = 20_000
     messages_per_s: float = 20.0
+    commands_per_minute: int = 600
+    users: tuple[User, ...] = ()
+    secret: Callable[[], str] = lambda: ""
     ping_s: float = 20.0
     ping_timeout_s: float = 20.0
     static: Path = STATIC
