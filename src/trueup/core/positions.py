@@ -16,13 +16,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from trueup.core.model import ZERO, Symbol
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
-    """A signed number of shares at a price, at the broker's time; what one execution does to a position."""
+class Lot(NamedTuple):
+    """A signed number of shares at a price, at the broker's time; what one execution does to a position.
+
+    A tuple, whose own order is the order of folding: by time, then by name.
+    """
 
     at: datetime
     key: str
@@ -93,7 +96,7 @@ class PositionBook:
         """Fold all lots and adjustments anew, in the broker's order of time."""
         self.quantity, self.cost, self.realized = self.base
         every = [*lots, *(Lot(a.at, "", a.quantity, a.price) for a in self.adjustments)]
-        every.sort(key=lambda lot: (lot.at, lot.key))
+        every.sort()
         for lot in every:
             self._fold(lot.quantity, lot.price)
         self.last_at = every[-1].at if every else None
