@@ -79,7 +79,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Move the time on."""
         self._now += seconds
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Call at that instant; of two calls at the same instant the one asked for first comes first."""
@@ -87,7 +87,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timers += 1
         timer.number = self._timers
         heapq.heappush(self._scheduled, timer)
-        timer._scheduled = True
+        timer._scheduled = True  # type: ignore[attr-defined]
         return timer
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]

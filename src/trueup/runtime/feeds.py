@@ -66,6 +66,7 @@ class _Reopened:
         """The stream is live."""
         self._live_since = self._clock.monotonic()
         await self._sequencer.put(FeedRestored(at=self._clock.now(), feed=self._name, symbol_count=symbol_count))
+        log.info("feed live feed=%s offset=%d", self._name, self._offset)
 
     async def keep_open(self, live_once: Callable[[], Awaitable[None]]) -> NoReturn:
         """Run lives of the feed one after the other."""
@@ -82,13 +83,17 @@ class _Reopened:
             if not self._told:
                 await self._lost(reason)
             if self._recycle.is_set():
-                log.info("feed recycled feed=%s reason=%s", self._name, self._recycled)
+                log.info("feed recycled feed=%s offset=%d reason=%s", self._name, self._offset, self._recycled)
                 continue
             if self._lived_s() >= STABLE_S:
                 self._backoff.reset()
             pause = self._backoff.next_s(at_least_s=retry_after)
-            log.info("feed down feed=%s reason=%s next_try_s=%.2f", self._name, reason, pause)
+            log.info("feed down feed=%s offset=%d reason=%s next_try_s=%.2f", self._name, self._offset, reason, pause)
             await self._clock.sleep(pause)
+
+    @property
+    def _offset(self) -> int:
+        return self._sequencer.belief.offset
 
     async def _lost(self, reason: str) -> None:
         self._told = True

@@ -225,7 +225,7 @@ class Outbox:
             except RateLimited as limited:
                 pause = backoff.next_s(at_least_s=limited.retry_after_s)
             except (BrokerUnavailable, RequestRefused, OutcomeUnknown) as error:
-                log.info("look-up failed id=%s reason=%s", key, error)
+                log.info("look-up failed id=%s offset=%d reason=%s", key, self._sequencer.belief.offset, error)
                 pause = backoff.next_s()
             await self._clock.sleep(pause)
 

@@ -57,7 +57,7 @@ async def reconcile_state_with_broker(
     try:
         snapshot = await broker.snapshot(request)
     except (BrokerUnavailable, RateLimited, RequestRefused, OutcomeUnknown) as error:
-        log.warning("snapshot failed scope=%s reason=%s asked_for=%s", scope, error, reason)
+        log.warning("snapshot failed scope=%s offset=%d reason=%s asked_for=%s", scope, belief.offset, error, reason)
         await sequencer.put(SnapshotFailed(at=clock.now(), source=source, reason=str(error)))
         if isinstance(error, RateLimited):
             raise
