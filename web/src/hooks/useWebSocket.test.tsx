@@ -234,3 +234,67 @@ describe("resync", () => {
     expect(store.current().orders.size).toBe(1);
   });
 });
+
+describe("coming back", () => {
+  test("resumes where it was: what was missed arrives, once, and no snapshot is needed", async () => {
+    await open();
+    server.publish("trade:executed", fill({ id: "f-1" }));
+    server.line.cut();
+    await pass(10);
+    server.lose("trade:executed", fill({ id: "f-2" }));
+    await pass(RECONNECT_MS);
+    expect(server.line.url.endsWith("/ws?resume")).toBe(true);
+    expect(server.line.heard).toContainEqual({
+      type: "resume",
+      cursors: { "trade:executed": { epoch: "epoch-1", offset: 1 } },
+    });
+    expect(store.current().executions.map((each) => each.id)).toEqual(["f-2", "f-1"]);
+    expect(store.current()).toMatchObject({ phase: "live", synced: true, awaiting: null });
+    expect(store.current().counts.repeated).toBe(0);
+    server.publish("trade:executed", fill({ id: "f-3" }));
+    expect(store.current().executions).toHaveLength(3);
+  });
+
+  test("takes a snapshot when the server has begun anew", async () => {
+    await open();
+    server.publish("trade:executed", fill({ id: "f-1" }));
+    server.line.cut();
+    server.epoch = "epoch-2";
+    await pass(RECONNECT_MS);
+    expect(store.current()).toMatchObject({ phase: "live", epoch: "epoch-2" });
+    expect(store.current().executions).toEqual([]);
+  });
+
+  test("waits as long as a restarting server asks", async () => {
+    await open();
+    server.line.cut("the gateway restarts; retry_after_ms=700");
+    await pass(690);
+    expect(server.lines).toHaveLength(1);
+    await pass(20);
+    expect(server.lines).toHaveLength(2);
+  });
+});
+
+describe("what somebody else published", () => {
+  test("is shown at once over what is known, and is lastMessage", async () => {
+    await open();
+    const before = store.current().portfolio;
+    const data = { total_equity: 26000, cash: 6000, positions_value: 20000 };
+    server.line.say({ channel: "portfolio:update", data });
+    expect(store.current().portfolio).toMatchObject({ ...before, ...data });
+    const signal = { symbol: "AAPL", direction: "BUY", strength: 0.8, strategy_name: "test" };
+    server.line.say({ channel: "signal:generated", data: signal });
+    expect(store.current().signals[0]).toMatchObject(signal);
+    await pass(200);
+    expect(seen.at(-1)).toBe("signal:generated");
+    expect(store.current().counts.malformed).toBe(0);
+  });
+
+  test("harms nobody when it makes no sense", async () => {
+    await open();
+    server.line.say({ channel: "portfolio:update", data: { raw: "not json" } });
+    server.line.say({ channel: "risk:alert", data: {} });
+    expect(store.current().counts.malformed).toBe(2);
+    expect(store.current().alerts).toEqual([]);
+  });
+});

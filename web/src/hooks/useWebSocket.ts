@@ -40,9 +40,27 @@ function askForSnapshot(): void {
   }, RESYNC_MS);
 }
 
-const socket = new SharedSocket(() => `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`, {
+let resuming = false;
+
+/** Where to connect: to resume when the store is whole up to its cursors, else for a snapshot. */
+function address(): string {
+  const { epoch, awaiting, synced, cursors } = store.current();
+  resuming = epoch !== "" && awaiting === null && synced && Object.keys(cursors).length > 0;
+  const base = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
+  return resuming ? `${base}?resume` : base;
+}
+
+/** Says up to where the store has each channel. */
+function sayCursors(): void {
+  const { epoch, cursors } = store.current();
+  const told = Object.fromEntries(Object.entries(cursors).map(([channel, offset]) => [channel, { epoch, offset }]));
+  socket.send({ type: "resume", cursors: told });
+}
+
+const socket = new SharedSocket(address, {
   opened() {
     store.dispatch({ type: "opened" });
+    if (resuming) sayCursors();
     look({ connected: true });
   },
   closed(attempt, failing) {
@@ -60,6 +78,13 @@ const socket = new SharedSocket(() => `${location.protocol === "https:" ? "wss" 
       case "pong":
         syncClock(frame.serverTime);
         store.dispatch({ type: "heard", now: serverNow() });
+        return;
+      case "resumed":
+        if (frame.recovered) store.dispatch({ type: "resumed", now: serverNow() });
+        return;
+      case "foreign":
+        store.dispatch({ type: "foreign", channel: frame.channel, data: frame.data, now: serverNow() });
+        look({ lastMessage: { channel: frame.channel, data: frame.data } as unknown as WSMessage });
         return;
       case "unknown":
         store.dispatch({ type: "unknown", channel: frame.channel });

@@ -9,6 +9,8 @@
 export const PING_MS = 30_000;
 /** From a close to the next attempt. */
 export const RECONNECT_MS = 3_000;
+/** The longest pause that a server may ask for. */
+export const RETRY_MS_MAX = 10_000;
 /** How long a ping may stay without any answer while the page is visible. */
 export const SILENCE_MS = 10_000;
 /** How long opening may take. */
@@ -24,6 +26,12 @@ export interface Sink {
   closed(attempt: number, failing: boolean): void;
   /** The last user has gone, and the socket with it. */
   ended(): void;
+}
+
+/** The pause that a restarting server asks for, so that not all its clients come back at once. */
+function pauseIn(reason: string | undefined): number {
+  const asked = /retry_after_ms=(\d{1,5})/.exec(reason ?? "");
+  return asked === null ? RECONNECT_MS : Math.min(Number(asked[1]), RETRY_MS_MAX);
 }
 
 export class SharedSocket {
@@ -115,7 +123,7 @@ export class SharedSocket {
       this.#silence = undefined;
       this.#sink.received(event.data);
     };
-    socket.onclose = () => this.#lost(socket);
+    socket.onclose = (event?: CloseEvent) => this.#lost(socket, pauseIn(event?.reason));
     socket.onerror = () => this.#lost(socket);
   }
 
@@ -135,7 +143,7 @@ export class SharedSocket {
   };
 
   /** The socket is gone, or as good as gone: a dead one may take minutes to say that it has closed. */
-  #lost(socket: WebSocket): void {
+  #lost(socket: WebSocket, pauseMs = RECONNECT_MS): void {
     if (socket !== this.#socket) return;
     this.#drop();
     if (this.#users === 0) return;
@@ -145,7 +153,7 @@ export class SharedSocket {
     this.#reconnect = setTimeout(() => {
       this.#reconnect = undefined;
       this.#open();
-    }, RECONNECT_MS);
+    }, pauseMs);
   }
 
   #drop(): void {

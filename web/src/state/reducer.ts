@@ -22,7 +22,7 @@ import type {
   TradeExecutedView,
 } from "../api/types";
 import { exactSum } from "../lib/format";
-import { type Envelope, isLogChannel } from "./wire";
+import { completed, type Envelope, isLogChannel } from "./wire";
 
 /** `live` only once a snapshot has arrived on an open socket; `disconnected` after a longer time without one. */
 export type Phase = "connecting" | "live" | "reconnecting" | "disconnected";
@@ -93,6 +93,13 @@ export type Action =
   | { readonly type: "envelope"; readonly envelope: Envelope; readonly now: number }
   | { readonly type: "opened" }
   | { readonly type: "phase"; readonly phase: Phase; readonly now: number; readonly attempt: number }
+  | { readonly type: "resumed"; readonly now: number }
+  | {
+      readonly type: "foreign";
+      readonly channel: Channel;
+      readonly data: Readonly<Record<string, unknown>>;
+      readonly now: number;
+    }
   | { readonly type: "heard"; readonly now: number }
   | { readonly type: "malformed"; readonly why: string }
   | { readonly type: "unknown"; readonly channel: string }
@@ -147,6 +154,17 @@ export function reduce(state: State, action: Action): State {
         attempt: action.attempt,
         phaseSince: action.phase === state.phase ? state.phaseSince : action.now,
       };
+    case "resumed":
+      return {
+        ...state,
+        synced: true,
+        phase: "live",
+        attempt: 0,
+        phaseSince: state.phase === "live" ? state.phaseSince : action.now,
+        lastMessageAt: action.now,
+      };
+    case "foreign":
+      return applyForeign(state, action);
     case "heard":
       return { ...state, lastMessageAt: action.now };
     case "malformed":
@@ -167,6 +185,32 @@ export function reduce(state: State, action: Action): State {
     case "dismiss-heal":
       return { ...state, dismissedHeal: action.id };
   }
+}
+
+const NO_PORTFOLIO = {
+  total_equity: null,
+  cash: null,
+  positions_value: null,
+  daily_pnl: null,
+  daily_pnl_pct: null,
+  total_pnl: null,
+  total_pnl_pct: null,
+  max_drawdown_pct: null,
+  positions: [],
+  sector_exposure: {},
+  as_of: null,
+  stale_symbols: [],
+  buying_power: null,
+};
+
+/** What somebody else published: shown at once, and gone with the next word of the server on the same thing. */
+function applyForeign(before: State, action: Extract<Action, { type: "foreign" }>): State {
+  const state = { ...before, lastMessageAt: action.now };
+  const known = action.channel === "portfolio:update" ? { ...NO_PORTFOLIO, ...state.portfolio } : {};
+  const envelope = completed(action.channel, action.data, known, new Date(action.now).toISOString());
+  if (envelope !== null && envelope.channel !== "system:snapshot") return applyData(state, envelope, action.now);
+  const lastFault = `${action.channel} was published by somebody else and lacks fields`;
+  return { ...state, counts: { ...state.counts, malformed: state.counts.malformed + 1 }, lastFault };
 }
 
 function applyEnvelope(before: State, envelope: Envelope, now: number): State {

@@ -13,6 +13,8 @@ export type Envelope = AnyEnvelope;
 export type Frame =
   | { readonly kind: "envelope"; readonly envelope: Envelope }
   | { readonly kind: "pong"; readonly serverTime: string | undefined }
+  | { readonly kind: "resumed"; readonly recovered: boolean }
+  | { readonly kind: "foreign"; readonly channel: Channel; readonly data: Readonly<Record<string, unknown>> }
   | { readonly kind: "unknown"; readonly channel: string }
   | { readonly kind: "malformed"; readonly why: string };
 
@@ -66,6 +68,18 @@ function isChannel(name: string): name is Channel {
   return Object.hasOwn(REQUIRED, name);
 }
 
+/** A stranger's payload as one of ours, over what is known or can be assumed; null when too much is missing. */
+export function completed(
+  channel: Channel,
+  data: Readonly<Record<string, unknown>>,
+  known: object,
+  at: string,
+): Envelope | null {
+  const whole: Record<string, unknown> = { timestamp: at, ...known, ...data };
+  if (REQUIRED[channel].some((field) => whole[field as string] === undefined)) return null;
+  return { channel, data: whole, epoch: "", offset: 0, at } as unknown as Envelope;
+}
+
 /** Reads one text frame; never throws. */
 export function readFrame(text: unknown): Frame {
   let message: unknown;
@@ -79,12 +93,19 @@ export function readFrame(text: unknown): Frame {
     const serverTime = message.server_time;
     return { kind: "pong", serverTime: typeof serverTime === "string" ? serverTime : undefined };
   }
+  if (message.type === "resumed") return { kind: "resumed", recovered: message.recovered === true };
   const { channel, data, epoch, offset } = message;
   if (typeof channel !== "string") {
     const detail = typeof message.message === "string" ? `: ${message.message}` : "";
     return { kind: "malformed", why: `a frame names no channel${detail}` };
   }
   if (!isChannel(channel)) return { kind: "unknown", channel };
+  if (epoch === undefined && offset === undefined && isRecord(data)) {
+    // Published by somebody else: it has no place that one could resume from.
+    const text = data.raw;
+    if (typeof text === "string") return { kind: "malformed", why: `${channel} brought what is no JSON: ${text}` };
+    return { kind: "foreign", channel, data };
+  }
   if (typeof epoch !== "string" || typeof offset !== "number") {
     return { kind: "malformed", why: `${channel} came without epoch or offset` };
   }

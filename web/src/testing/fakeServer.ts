@@ -19,7 +19,7 @@ export class Line extends EventTarget {
   readyState: number = Line.CONNECTING;
   onopen: (() => void) | null = null;
   onmessage: ((event: { data: string }) => void) | null = null;
-  onclose: (() => void) | null = null;
+  onclose: ((event: { reason: string }) => void) | null = null;
   onerror: (() => void) | null = null;
   /** What the page has sent, parsed. */
   readonly heard: Record<string, unknown>[] = [];
@@ -54,9 +54,9 @@ export class Line extends EventTarget {
   }
 
   /** The server, or the net between, ends it. */
-  cut(): void {
+  cut(reason = ""): void {
     this.readyState = Line.CLOSED;
-    this.onclose?.();
+    this.onclose?.({ reason });
   }
 }
 
@@ -75,6 +75,8 @@ export class FakeServer {
   /** Whether a new connection is accepted by itself and gets its snapshot. */
   accepts = true;
   readonly offsets: Record<string, number> = {};
+  /** All that was published under this epoch. */
+  readonly history: Envelope[] = [];
   facts: Partial<ChannelMap["system:snapshot"]> = {};
 
   constructor() {
@@ -93,7 +95,7 @@ export class FakeServer {
     if (!this.accepts) return;
     queueMicrotask(() => {
       line.open();
-      line.say(this.snapshot());
+      if (!line.url.endsWith("?resume")) line.say(this.snapshot());
     });
   }
 
@@ -102,7 +104,17 @@ export class FakeServer {
     queueMicrotask(() => {
       if (message.type === "ping") line.say({ type: "pong", server_time: new Date(Date.now()).toISOString() });
       if (message.type === "resync") line.say(this.snapshot());
+      if (message.type === "resume")
+        this.resume(line, message.cursors as Record<string, { epoch: string; offset: number }>);
     });
+  }
+
+  /** What followed the cursors, or the whole state when they are of another epoch. */
+  resume(line: Line, cursors: Record<string, { epoch: string; offset: number }>): void {
+    const recovered = Object.values(cursors).every((cursor) => cursor.epoch === this.epoch);
+    line.say({ type: "resumed", recovered, epoch: this.epoch });
+    if (!recovered) line.say(this.snapshot());
+    else for (const each of this.history) if (each.offset > (cursors[each.channel]?.offset ?? 0)) line.say(each);
   }
 
   /** The whole state, up to the offsets published so far. */
@@ -121,7 +133,9 @@ export class FakeServer {
   envelope<C extends Channel>(channel: C, data: ChannelMap[C]): Envelope {
     const offset = (this.offsets[channel] ?? 0) + 1;
     this.offsets[channel] = offset;
-    return { channel, data, epoch: this.epoch, offset, at: new Date(Date.now()).toISOString() } as Envelope;
+    const made = { channel, data, epoch: this.epoch, offset, at: new Date(Date.now()).toISOString() } as Envelope;
+    this.history.push(made);
+    return made;
   }
 
   /** Publishes on a channel to the newest connection. */
