@@ -1,0 +1,295 @@
+"""What one input leaves behind besides quantities: who is told, by which way, as of when, and under which name.
+
+The quantities themselves stand in `test_orders.py`, `test_reconcile.py` and the properties; small faults planted in the
+transition showed that the facts around them were watched too little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
+
+from trueup.core.effects import FindOrder, TakeSnapshot
+from trueup.core.model import BrokerOrderId, ExecType, ExecutionId, OrderStatus, Side, SnapshotScope, Source
+from trueup.core.projection import executions_view
+from trueup.core.views import Channel, DriftView, GapView, RiskAlertView, View
+
+S = OrderStatus
+
+
+def views_of(outcome_views: list[tuple[Channel, View]], channel: Channel) -> list[View]:
+    return [view for where, view in outcome_views if where is channel]
+
+
+def filled_in_two_parts() -> Desk:
+    desk = Desk()
+    desk.tell(
+        streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, cum=40, when=1)),
+        streamed(ExecType.TRADE, report(S.FILLED, 100, version=2), execution("e-2", 60, "11", cum=100, when=2)),
+    )
+    return desk
+
+
+# --- busts that nobody told of ------------------------------------------------------------------------------------
+
+
+def test_a_fallen_total_annuls_the_execution_that_is_no_longer_listed_and_says_so() -> None:
+    desk = filled_in_two_parts()
+    fallen = report(S.CANCELED, 60, version=5, average="11")
+    outcome = desk.tell(
+        snapshot(fallen, when=40, executions=[execution("e-2", 60, "11", cum=100, when=2)], holdings={AAPL: 60})
+    )
+    leg = desk.belief.by_broker[BrokerOrderId("b-1")]
+    assert {name: held.busted for name, held in leg.executions.items()} == {"e-1": True, "e-2": False}
+    assert (desk.shares(), leg.residual, desk.belief.flow) == (60, 0, D(-660))
+    order = desk.of("b-1")
+    assert (order.source, order.updated_at) == (Source.RECONCILE, at(40))
+    assert outcome.changes.orders[order.order_id] is order
+    line = order.timeline[-1]
+    assert (line.event, line.source, line.broker_at) == (ExecType.TRADE_CANCEL, Source.RECONCILE, at(5))
+    assert [(fill.quantity, fill.price, fill.kind) for fill in line.fills] == [(-40, 10, "bust")]
+    noted = outcome.changes.fills[-1]
+    assert (noted.order, noted.leg, noted.source, noted.missed) == (order, leg, Source.RECONCILE, False)
+
+
+def test_of_several_orders_only_the_one_whose_total_fell_loses_an_execution() -> None:
+    desk = filled_in_two_parts()
+    other = report(S.FILLED, 10, version=3, broker_id="b-2", client_id="c-2", quantity=10)
+    desk.tell(streamed(ExecType.TRADE, other, execution("e-3", 10, cum=10, when=3, broker_id="b-2")))
+    fallen = report(S.CANCELED, 60, version=5, average="11")
+    listed = [execution("e-2", 60, "11", cum=100, when=2)]
+    desk.tell(snapshot(other, fallen, when=40, executions=listed, holdings={AAPL: 70}))
+    held = {name: item.busted for order in ("b-1", "b-2") for name, item in desk.of(order).leg.executions.items()}
+    assert held == {"e-1": True, "e-2": False, "e-3": False}, "a list that lags takes nothing from a total that stands"
+    assert desk.shares() == 70
+
+
+@pytest.mark.parametrize(("price", "kind"), [(None, "bust"), ("9", "correction")])
+def test_a_bust_and_a_correction_are_fills_with_terms_of_their_own(price: str | None, kind: str) -> None:
+    desk = filled_in_two_parts()
+    if price is None:
+        what, match, quantity = ExecType.TRADE_CANCEL, execution("e-1", 40, when=1), D(-40)
+        after = report(S.CANCELED, 60, version=6)
+    else:
+        what, match, quantity = ExecType.TRADE_CORRECT, execution("e-1b", 40, price, when=1), D(40)
+        after = report(S.FILLED, 100, version=6)
+    outcome = desk.tell(streamed(what, after, match, refers_to="e-1", when=7))
+    fill = next(noted.fill for noted in outcome.changes.fills if noted.fill.kind == kind)
+    assert (fill.quantity, fill.price, fill.at, fill.inferred) == (quantity, D(price or 10), at(1), False)
+    assert fill.held is desk.of("b-1").leg.executions[next(iter(desk.of("b-1").leg.executions))]
+
+
+# --- an order that the broker does not know -----------------------------------------------------------------------
+
+
+def test_an_absent_order_ends_as_a_drift_with_its_evidence() -> None:
+    desk = Desk()
+    desk.submit(client_id="c-1")
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    order = desk.of()
+    desk.tell(snapshot(when=10, absent=["b-1"]))
+    assert order.status is S.NEW, "once is not enough"
+    outcome = desk.tell(snapshot(when=41, absent=["b-1"]))
+    assert (order.status, order.leg.presumed, order.source, order.updated_at) == (
+        S.REJECTED,
+        True,
+        Source.RECONCILE,
+        at(41),
+    )
+    assert "does not know" in order.reason
+    line = order.timeline[-1]
+    assert (line.event, line.source, line.broker_at, line.text) == ("ABSENT", Source.RECONCILE, None, order.reason)
+    (drift,) = views_of(outcome.changes.views, Channel.TRUTH_DRIFT)
+    assert isinstance(drift, DriftView)
+    assert (drift.kind, drift.subject, drift.state) == ("order_absent", order.order_id, "confirmed")
+    assert (drift.believed, drift.reported, drift.trued_up) == ("NEW 0", "unknown", True)
+    assert (drift.first_seen_at, drift.at) == (at(10), at(41))
+    assert drift.id == f"d-{desk.belief.offset}-b-1"
+    assert "30 s" in drift.evidence
+    (alert,) = views_of(outcome.changes.views, Channel.RISK_ALERT)
+    assert isinstance(alert, RiskAlertView)
+    assert (alert.type, alert.severity, alert.symbol, alert.order_id) == (
+        "order_absent",
+        "critical",
+        AAPL,
+        order.order_id,
+    )
+    assert alert.reason == order.reason
+    assert outcome.changes.orders[order.order_id] is order
+    assert order.order_id not in desk.belief.open_orders
+
+
+# --- adoption -----------------------------------------------------------------------------------------------------
+
+
+def test_orders_of_others_are_adopted_one_by_one_with_what_the_broker_says_of_them() -> None:
+    desk = Desk()
+    first = replace(report(S.NEW, version=3, client_id="theirs-1"), submitted_at=at(2), order_class="bracket")
+    second = report(S.NEW, version=4, client_id="theirs-2", broker_id="b-2")
+    outcome = desk.tell(snapshot(first, second, when=5))
+    one, two = desk.of("b-1"), desk.of("b-2")
+    offset = desk.belief.offset
+    assert (one.order_id, two.order_id) == (f"x-{offset}", f"x-{offset}-1")
+    assert (one.created_at, two.created_at) == (at(2), at(5))
+    assert (one.source, one.order_class, one.leg.client_order_id) == (Source.RECONCILE, "bracket", "theirs-1")
+    assert one.updated_at == at(5)
+    assert outcome.changes.adopted == 2
+    assert desk.belief.counters["external_orders_adopted"] == 2
+    assert desk.of("theirs-2") is two
+
+
+def test_a_younger_leg_that_was_heard_of_first_becomes_the_second_of_its_chain() -> None:
+    desk = Desk()
+    young = report(S.PARTIALLY_FILLED, 10, version=4, broker_id="b-2", client_id="c-2", replaces="b-1")
+    desk.tell(streamed(ExecType.TRADE, young, execution("e-2", 10, cum=10, when=4, broker_id="b-2"), when=4))
+    assert [leg.broker_order_id for leg in desk.of("b-2").legs] == ["b-2"]
+    old = report(S.REPLACED, 30, version=3, average="10", replaced_by="b-2")
+    outcome = desk.tell(streamed(ExecType.REPLACED, old, when=5))
+    order = desk.of("b-1")
+    assert order is desk.of("b-2")
+    assert [leg.broker_order_id for leg in order.legs] == ["b-1", "b-2"]
+    assert (order.filled, order.status, desk.shares()) == (40, S.PARTIALLY_FILLED, 40)
+    assert [line.offset for line in order.timeline] == sorted(line.offset for line in order.timeline)
+    assert list(outcome.changes.orders) == [order.order_id]
+    assert list(desk.belief.orders) == [order.order_id] == list(desk.belief.open_orders)
+
+
+def test_an_order_of_ours_keeps_its_name_when_a_strangers_leg_turns_out_to_be_its_successor() -> None:
+    desk = Desk()
+    desk.submit()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    ours = desk.of()
+    stranger = report(S.NEW, version=4, broker_id="b-2", client_id="c-9", quantity=80)
+    desk.tell(streamed(ExecType.NEW, stranger, when=4))
+    assert desk.of("b-2") is not ours
+    outcome = desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=3, replaced_by="b-2"), when=5))
+    assert desk.of("b-2") is ours
+    assert [leg.order_id for leg in ours.legs] == [ours.order_id] * 2
+    assert [leg.broker_order_id for leg in ours.legs] == ["b-1", "b-2"]
+    assert (ours.leg.broker_order_id, ours.status) == ("b-2", S.NEW)
+    assert outcome.changes.orders[ours.order_id] is ours
+    assert list(desk.belief.open_orders) == [ours.order_id]
+
+
+# --- executions that came without a report ------------------------------------------------------------------------
+
+
+def test_an_execution_learned_by_asking_is_told_with_its_way_and_its_time() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    desk.lose(when=2)
+    match = execution("e-1", 100, "10.5", cum=100, when=3)
+    row = report(S.FILLED, 100, version=3, average="10.5")
+    outcome = desk.tell(snapshot(row, when=6, executions=[match], holdings={AAPL: 100}))
+    order = desk.of("b-1")
+    line = order.timeline[-1]
+    assert (line.event, line.source, line.broker_at) == (ExecType.TRADE, Source.RECONCILE, at(3))
+    assert [fill.quantity for fill in line.fills] == [100]
+    (row_shown,) = executions_view(desk.belief)
+    assert (row_shown.execution_id, row_shown.entry_price, row_shown.entry_time) == ("e-1", D("10.5"), at(3))
+    assert (row_shown.source, row_shown.learned_at, row_shown.missed_by_stream) == ("reconcile", at(6), True)
+    assert (order.source, order.updated_at) == (Source.RECONCILE, at(6))
+    assert outcome.changes.orders[order.order_id] is order
+    gap = desk.belief.truth.open_gap
+    assert gap is not None
+    assert (gap.missed, gap.learned_by) == (1, {"reconcile": 1}), "one fill, though two facts told of it"
+
+
+@pytest.mark.parametrize(("when", "asked"), [(-2, True), (5, True), (-3, False)])
+def test_an_execution_of_an_unknown_order_is_asked_for_unless_it_is_older_than_the_books(
+    when: float, asked: bool
+) -> None:
+    desk = Desk()
+    known = execution("e-1", 10, cum=10, when=6)
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    unknown = execution("e-9", 5, when=when, broker_id="b-9")
+    desk.tell(
+        snapshot(report(S.PARTIALLY_FILLED, 10, version=6), when=7, executions=[unknown, known], holdings={AAPL: 10})
+    )
+    assert (FindOrder(broker_order_id=BrokerOrderId("b-9")) in desk.effects) is asked
+    assert "e-1" in desk.of("b-1").leg.executions, "what is unknown does not hide what is known"
+
+
+def test_two_prices_of_one_execution_are_a_surprise_that_asks_the_broker() -> None:
+    desk = filled_in_two_parts()
+    other = execution("e-1", 40, "12", cum=40, when=1)
+    outcome = desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=2), other, when=20))
+    order = desk.of("b-1")
+    assert desk.belief.counters["execution_conflict"] == 1
+    assert outcome.effects == (
+        FindOrder(broker_order_id=BrokerOrderId("b-1")),
+        TakeSnapshot(scope=SnapshotScope.FULL, reason=f"execution_conflict on order {order.order_id}"),
+    )
+    assert order.leg.executions[ExecutionId("e-1")].execution.price == 10, "an entry is not edited by hearsay"
+
+
+def test_between_two_prices_of_one_execution_the_brokers_record_decides() -> None:
+    desk = filled_in_two_parts()
+    other = execution("e-1", 40, "12", cum=40, when=1)
+    desk.tell(snapshot(report(S.FILLED, 100, version=2), when=20, executions=[other], holdings={AAPL: 100}))
+    held = desk.of("b-1").leg.executions[ExecutionId("e-1")]
+    assert (held.execution.price, held.corrected, desk.shares()) == (12, True, 100)
+    line = desk.of("b-1").timeline[-1]
+    assert [(fill.quantity, fill.price, fill.kind) for fill in line.fills] == [(40, 12, "correction")]
+
+
+# --- doubt about a position ---------------------------------------------------------------------------------------
+
+
+def test_an_overfill_doubts_the_position_in_words_that_people_can_check() -> None:
+    desk = Desk()
+    beyond = report(S.FILLED, 130, version=2, side=Side.SELL)
+    outcome = desk.tell(
+        streamed(ExecType.TRADE, beyond, execution("e-1", 130, cum=130, when=2, side=Side.SELL), when=3)
+    )
+    (drift,) = views_of(outcome.changes.views, Channel.TRUTH_DRIFT)
+    assert isinstance(drift, DriftView)
+    assert (drift.kind, drift.subject, drift.state, drift.trued_up) == ("position", AAPL, "suspected", False)
+    assert (drift.believed, drift.reported) == ("-130", "not asked yet")
+    assert (drift.id, drift.first_seen_at, drift.at) == (f"d-{desk.belief.offset}-{AAPL}", at(3), at(3))
+    assert "beyond its quantity" in drift.evidence
+    assert list(desk.belief.drifts) == [f"position:{AAPL}"]
+
+
+def test_a_suspicion_keeps_its_name_and_its_first_sight_when_the_difference_changes() -> None:
+    desk = Desk(holdings={AAPL: 10})
+    first = desk.tell(snapshot(when=20, holdings={AAPL: 12}))
+    second = desk.tell(snapshot(when=30, holdings={AAPL: 13}))
+    ((one,), (two,)) = (views_of(outcome.changes.views, Channel.TRUTH_DRIFT) for outcome in (first, second))
+    assert isinstance(one, DriftView)
+    assert isinstance(two, DriftView)
+    assert (one.id, one.first_seen_at, one.reported) == (two.id, two.first_seen_at, "12")
+    assert (two.reported, two.believed, two.at, two.state) == ("13", "10", at(30), "suspected")
+    assert "one snapshot differs" in two.evidence
+    healed = desk.tell(snapshot(when=40, holdings={AAPL: 10}))
+    (gone,) = views_of(healed.changes.views, Channel.TRUTH_DRIFT)
+    assert isinstance(gone, DriftView)
+    assert (gone.id, gone.state, gone.at) == (one.id, "healed", at(40))
+    assert "later snapshot agrees" in gone.evidence
+
+
+def test_a_snapshot_shows_the_brokers_side_of_each_position() -> None:
+    desk = Desk(holdings={AAPL: 10})
+    taken = snapshot(when=20, started=19, holdings={AAPL: 10})
+    positions = taken.snapshot.positions
+    assert positions is not None
+    priced = replace(positions[0], current_price=D(12))
+    desk.tell(replace(taken, snapshot=replace(taken.snapshot, positions=(priced,))))
+    book = desk.belief.book(AAPL)
+    assert (book.broker_quantity, book.broker_average_price, book.broker_price) == (10, 10, 12)
+    assert (book.broker_at, book.proved_at) == (at(20), at(19))
+
+
+def test_a_gap_is_told_with_its_reason_and_its_instants() -> None:
+    desk = Desk()
+    opened = desk.lose(when=5, reason="cut by the other side")
+    (view,) = views_of(opened.changes.views, Channel.TRUTH_GAP)
+    assert isinstance(view, GapView)
+    assert (view.id, view.feed, view.reason) == (f"g-{desk.belief.offset}", "broker_events", "cut by the other side")
+    assert (view.opened_at, view.closed_at, view.missed, view.learned_by) == (at(5), None, 0, {})
+    closed = desk.restore(snapshot(when=8), when=7)
+    (view,) = views_of(closed.changes.views, Channel.TRUTH_GAP)
+    assert isinstance(view, GapView)
+    assert (view.opened_at, view.closed_at) == (at(5), at(8))
