@@ -41,6 +41,7 @@ from trueup.core.model import (
 )
 from trueup.core.orders import Order
 from trueup.core.transition import Outcome
+from trueup.errors import JournalUnusable
 from trueup.journal.sqlite import SqliteJournal
 from trueup.ports import Input
 from trueup.runtime.clock import SystemClock
@@ -70,9 +71,13 @@ class Fate:
 
     def passes(self, place: str, what: str) -> None:
         """Come by a place; this may be the end."""
-        self._seen[place, what] += 1
-        if (place, what) == self._where and self._seen[place, what] == self._nth:
+        if self.is_at(place, what):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def is_at(self, place: str, what: str) -> bool:
+        """Come by a place; True when it is the one that was told."""
+        self._seen[place, what] += 1
+        return (place, what) == self._where and self._seen[place, what] == self._nth
 
 
 class MortalJournal(SqliteJournal):
@@ -95,6 +100,11 @@ class MortalJournal(SqliteJournal):
     def _around(self, place: str, kinds: list[str], write: Callable[[], Any]) -> Any:
         for kind in kinds:
             self._fate.passes(f"before {place}", kind)
+            if self._fate.is_at("full disk", kind):
+                (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+                self._connection.execute(f"PRAGMA max_page_count = {pages}")
+            if self._fate.is_at("read-only disk", kind):
+                self._connection.execute("PRAGMA query_only = ON")
 
         def inside(statement: str) -> None:
             if statement == "COMMIT":
@@ -281,6 +291,9 @@ def serve() -> None:
                 signal.alarm(GIVE_UP_S)
                 asyncio.run(live(json.loads(line)))
                 code = 0
+            except JournalUnusable as error:
+                sys.stderr.write(f"{error}\n")
+                code = error.exit_code
             except BaseException:
                 traceback.print_exc()
                 raise

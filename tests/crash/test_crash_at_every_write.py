@@ -6,7 +6,10 @@ exchange goes on trading, and the house starts again on the same folder. Every p
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,10 @@ from tests.crash.house import LOOKUP_FIRST, LOOKUP_SETTLE
 from tests.crash.trial import NEVER, Fate, Lives, trial
 
 from trueup.core.model import OrderStatus
-from trueup.journal.sqlite import SqliteJournal
+from trueup.errors import JournalUnusable
+from trueup.journal.repair import rebuild
+from trueup.journal.sqlite import FILE_NAME, SqliteJournal
+from trueup.runtime.fold import fold
 
 STORY = {
     "RuntimeStarted": 1,
@@ -73,6 +79,18 @@ def same_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trueup.core.step.LOOKUP_SETTLE", LOOKUP_SETTLE)
 
 
+def entry_lost(state: Path, offset: int) -> None:
+    """Let one entry decay, and every checkpoint that remembers it; then repair."""
+    database = sqlite3.connect(state / FILE_NAME)
+    changed = database.execute("UPDATE entries SET crc = crc + 1 WHERE offset = ?", (offset,)).rowcount
+    database.execute("DELETE FROM checkpoints")
+    database.commit()
+    database.close()
+    assert changed == 1
+    found, _ = rebuild(state, at=datetime.now(UTC), prove=lambda journal: fold(journal, from_checkpoint=False))
+    assert [(lost.first, lost.last) for lost in found.lost] == [(offset, offset)]
+
+
 async def test_the_story_is_the_one_whose_places_are_listed(lives: Lives, tmp_path: Path) -> None:
     left = await trial(lives, tmp_path, NEVER)
     assert left.code == 0
@@ -126,3 +144,28 @@ async def test_a_cancel_that_was_asked_for_outlives_two_deaths(lives: Lives, tmp
     (first, *_) = left.belief.orders.values()
     assert first.status is OrderStatus.CANCELED
     assert first.filled == 3
+
+
+@pytest.mark.parametrize(
+    "fate",
+    places("disk", ("full",), {"SubmitOrder": 3, "ReplaceOrder": 1})
+    + places("disk", ("read-only",), {"SubmitOrder": 4, "RequestAnswered": 7, "OrderReported": 9, "Kill": 1}),
+    ids=named,
+)
+async def test_a_disk_that_takes_no_more_ends_the_house_and_costs_nothing(
+    lives: Lives, tmp_path: Path, fate: Fate
+) -> None:
+    left = await trial(lives, tmp_path, fate)
+    assert left.code == JournalUnusable.exit_code
+
+
+@pytest.mark.parametrize("offset", range(1, 32))
+async def test_any_entry_that_decays_is_repaired_and_the_books_are_found_again(
+    lives: Lives, tmp_path: Path, offset: int
+) -> None:
+    """The first life ends with its last order standing; one entry of it decays, and the exchange fills on."""
+    left = await trial(lives, tmp_path, ("before append", "Kill", 1), between=lambda state: entry_lost(state, offset))
+    assert left.code == -9, "the story did not come by this place"
+    last = list(left.exchange.world.exchange.view().orders())[-1]
+    assert last.filled_qty == Decimal(3)
+    assert last.is_open

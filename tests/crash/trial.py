@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -98,8 +99,18 @@ Fate = tuple[str, str, int]
 """A place, what happens there, and for the how-manieth time."""
 
 
-async def trial(lives: Lives, folder: Path, fate: Fate, second: Fate | None = None) -> Left:
-    """Live the story up to `fate`, trade on while it is dead, start again (and die again), heal, and compare."""
+async def trial(
+    lives: Lives,
+    folder: Path,
+    fate: Fate,
+    second: Fate | None = None,
+    *,
+    between: Callable[[Path], None] | None = None,
+) -> Left:
+    """Live the story up to `fate`, trade on while it is dead, start again (and die again), heal, and compare.
+
+    `between` is done to the state folder while nobody lives; what it took away need not be remembered.
+    """
     exchange = Exchange()
     async with exchange:
         for symbol in ("AAPL", "MSFT"):
@@ -115,6 +126,8 @@ async def trial(lives: Lives, folder: Path, fate: Fate, second: Fate | None = No
         }
         code = await asyncio.to_thread(lives.live, job)
         _fill_in_the_dark(exchange)
+        if between is not None:
+            between(state)
         if second is not None:
             again = await asyncio.to_thread(lives.live, job | {"fate": second, "story": False})
             assert again == -9, f"the second life did not come by {second}; it ended with {again}"
@@ -131,6 +144,8 @@ async def trial(lives: Lives, folder: Path, fate: Fate, second: Fate | None = No
         lines = acknowledged.read_text(encoding="utf-8").splitlines() if acknowledged.exists() else []
         left = Left(code, belief, exchange, [json.loads(line) for line in lines])
         judge(left)
+        if between is None:
+            judge_memory(left)
         return left
 
 
@@ -142,16 +157,11 @@ def _fill_in_the_dark(exchange: Exchange) -> None:
 
 
 def judge(left: Left) -> None:
-    """No intent and no fill is lost, nothing was sent twice, nothing is counted twice, and belief equals the books."""
+    """No fill is lost, nothing was sent twice, nothing is counted twice, and belief equals the books."""
     belief, view = left.belief, left.exchange.world.exchange.view()
     belief_equals_the_books(belief, left.exchange.world.exchange)
     twice = [line for line, count in Counter(left.exchange.received).items() if count > 1]
     assert not twice, f"sent twice: {twice}"
-    for line in left.acknowledged:
-        if line["kind"] == "Kill":
-            assert belief.gate.kill.killed, "an acknowledged kill was forgotten"
-        else:
-            assert OrderId(line["order_id"]) in belief.orders, f"an acknowledged intent was forgotten: {line}"
     for order in belief.orders.values():
         assert order.in_flight is None, order.order_id
         assert order.in_doubt is None, order.order_id
@@ -170,3 +180,12 @@ def judge(left: Left) -> None:
         if not execution.busted
     ]
     assert sorted(held) == sorted(executions), "executions believed and executions made"
+
+
+def judge_memory(left: Left) -> None:
+    """No acknowledged intent is lost."""
+    for line in left.acknowledged:
+        if line["kind"] == "Kill":
+            assert left.belief.gate.kill.killed, "an acknowledged kill was forgotten"
+        else:
+            assert OrderId(line["order_id"]) in left.belief.orders, f"an acknowledged intent was forgotten: {line}"
