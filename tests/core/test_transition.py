@@ -7,12 +7,23 @@ transition showed that the facts around them were watched too little.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
 
 from trueup.core.effects import FindOrder, TakeSnapshot
-from trueup.core.model import BrokerOrderId, ExecType, ExecutionId, OrderStatus, Side, SnapshotScope, Source
+from trueup.core.events import SnapshotTaken
+from trueup.core.model import (
+    BrokerOrderId,
+    ExecType,
+    ExecutionId,
+    OrderStatus,
+    Side,
+    SnapshotScope,
+    Source,
+    TradingState,
+)
 from trueup.core.projection import executions_view
 from trueup.core.views import Channel, DriftView, GapView, RiskAlertView, View
 
@@ -293,3 +304,143 @@ def test_a_gap_is_told_with_its_reason_and_its_instants() -> None:
     (view,) = views_of(closed.changes.views, Channel.TRUTH_GAP)
     assert isinstance(view, GapView)
     assert (view.opened_at, view.closed_at) == (at(5), at(8))
+
+
+# --- what is counted, and how it is told --------------------------------------------------------------------------
+
+
+def test_fills_are_counted_by_symbol_and_by_the_way_they_were_learned() -> None:
+    desk = filled_in_two_parts()
+    assert desk.belief.fill_counts == {AAPL: 2}
+    assert desk.belief.counters["fills_by_stream"] == 2
+    desk.tell(snapshot(report(S.FILLED, 5, version=9, broker_id="b-2", client_id="c-2", average="10"), when=9))
+    assert desk.belief.fill_counts == {AAPL: 3}
+    assert (desk.belief.counters["fills_by_stream"], desk.belief.counters["fills_by_reconcile"]) == (2, 1)
+
+
+def test_what_was_learned_by_asking_in_a_gap_is_a_healed_drift_of_the_order() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    desk.lose(when=2)
+    outcome = desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=3), when=6, holdings={AAPL: 40}))
+    (drift,) = views_of(outcome.changes.views, Channel.TRUTH_DRIFT)
+    assert isinstance(drift, DriftView)
+    assert (drift.kind, drift.subject, drift.state) == ("order", desk.of("b-1").order_id, "healed")
+    assert (drift.believed, drift.reported) == ("NEW 0", "PARTIALLY_FILLED 40")
+    assert (drift.id, drift.first_seen_at, drift.at) == (f"d-{desk.belief.offset}-b-1", at(6), at(6))
+    assert drift.evidence == "learned by reconcile while no broker event could arrive"
+
+
+def test_what_was_learned_by_asking_on_a_live_stream_is_expected_of_it() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    desk.tell(
+        snapshot(report(S.PARTIALLY_FILLED, 40, version=3), when=6, scope=SnapshotScope.ORDERS, source=Source.POLL)
+    )
+    expected = desk.belief.expectations[BrokerOrderId("b-1")]
+    assert (expected.leg_id, expected.version, expected.filled) == ("b-1", at(3), 40)
+    assert (expected.deadline, expected.source) == (at(9), "poll")
+    assert desk.belief.next_deadline == at(9)
+
+
+@pytest.mark.parametrize(
+    ("taken", "kind", "words"),
+    [
+        (snapshot(when=20, blocked=True), "account_blocked", "the broker has blocked trading on this account"),
+        (snapshot(when=20, account="OTHER"), "another_account", "the broker answers for account OTHER"),
+        (
+            snapshot(report(S.NEW, version=9, client_id="tu-table-7"), when=20),
+            "second_writer",
+            "tu-table-7 is named as our orders are and is not ours",
+        ),
+    ],
+)
+def test_what_stops_trading_is_told_in_words(taken: SnapshotTaken, kind: str, words: str) -> None:
+    desk = Desk()
+    outcome = desk.tell(taken)
+    told = [view for view in views_of(outcome.changes.views, Channel.RISK_ALERT) if isinstance(view, RiskAlertView)]
+    assert [(view.type, view.severity) for view in told] == [(kind, "critical")]
+    assert told[0].reason.startswith(words)
+    assert desk.belief.gate.trading_state is TradingState.HALTED
+    assert any(reason.startswith(words) for _, reason in desk.belief.gate.demands.values())
+
+
+def test_a_change_of_terms_alone_is_a_change_and_the_newest_terms_stand() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1, limit="10"), when=1))
+    for change in (
+        {"quantity": D(90)},
+        {"limit_price": D(11)},
+        {"stop_price": D(9)},
+        {"replaces": BrokerOrderId("b-0")},
+        {"replaced_by": BrokerOrderId("b-7")},
+    ):
+        leg = desk.of("b-1").leg
+        row = report(S.NEW, version=2, limit="10")
+        before = {"quantity": leg.quantity, "limit_price": leg.limit_price, "stop_price": leg.stop_price}
+        before |= {"replaces": leg.replaces, "replaced_by": leg.replaced_by}
+        row = replace(row, version=leg.version + timedelta(seconds=1) if leg.version else None, **(before | change))
+        outcome = desk.tell(streamed(ExecType.RESTATED, row, when=3))
+        assert list(outcome.changes.orders) == [desk.of("b-1").order_id], change
+        assert {name: getattr(leg, name) for name in change} == change
+        assert desk.of("b-1").timeline[-1].changed
+        silent = replace(row, version=row.version + timedelta(seconds=1) if row.version else None, stop_price=None)
+        assert not desk.tell(streamed(ExecType.RESTATED, silent, when=4)).changes.orders, (
+            "what is not said is not taken"
+        )
+        assert leg.stop_price == row.stop_price
+
+
+def test_an_execution_that_explains_a_residual_is_marked_so_and_keeps_its_own_terms() -> None:
+    desk = Desk()
+    desk.lose(when=0)
+    desk.tell(snapshot(report(S.FILLED, 100, version=3, average="10.60"), when=6, holdings={AAPL: 100}))
+    first = execution("e-1", 40, "10", cum=40, when=2)
+    second = execution("e-2", 60, "11", cum=100, when=3)
+    row = report(S.FILLED, 100, version=3, average="10.60")
+    outcome = desk.tell(snapshot(row, when=9, executions=[first, second], holdings={AAPL: 100}))
+    fills = [noted.fill for noted in outcome.changes.fills]
+    assert [(fill.quantity, fill.price, fill.at) for fill in fills] == [(40, 10, at(2)), (60, 11, at(3))]
+    assert [(fill.kind, fill.inferred, fill.replaces_inferred) for fill in fills] == [("fill", False, True)] * 2
+    leg = desk.of("b-1").leg
+    assert [fill.held for fill in fills] == list(leg.executions.values())
+    assert (leg.residual, leg.executed_value, desk.shares(), desk.belief.flow) == (0, 1060, 100, -1060)
+    assert {held.learned_at for held in leg.executions.values()} == {at(6)}, "the shares were known then"
+
+
+def test_an_execution_that_explains_a_part_of_what_it_adds_is_marked_once() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=2, average="10"), when=2))
+    inferred = desk.belief.counters["fills_by_stream"]
+    late = execution("e-1", 40, "10", cum=40, when=2)
+    more = execution("e-2", 60, "11", cum=100, when=4)
+    row = report(S.FILLED, 100, version=4, average="10.60")
+    outcome = desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=2), when=5, executions=[late, more]))
+    assert inferred == 1
+    assert [(n.fill.quantity, n.fill.replaces_inferred) for n in outcome.changes.fills] == [(40, True), (60, False)]
+    desk.tell(streamed(ExecType.TRADE, row, more, when=6))
+    assert (desk.shares(), desk.of("b-1").filled, desk.belief.flow) == (100, 100, -1060)
+
+
+def test_a_residual_is_priced_and_dated_by_what_the_broker_says() -> None:
+    desk = Desk()
+    row = replace(report(S.PARTIALLY_FILLED, 40, version=3, average="10.25"), filled_at=at(2.5))
+    desk.tell(snapshot(row, when=6, holdings={AAPL: 40}))
+    leg = desk.of("b-1").leg
+    assert (leg.residual, leg.residual_price, leg.residual_at) == (40, D("10.25"), at(2.5))
+    assert (leg.residual_source, leg.residual_learned_at) == (Source.RECONCILE, at(6))
+    (shown,) = executions_view(desk.belief)
+    assert (shown.inferred, shown.quantity, shown.entry_price, shown.entry_time) == (True, 40, D("10.25"), at(2.5))
+    later = report(S.PARTIALLY_FILLED, 60, version=7, average="10.50")
+    desk.tell(snapshot(later, when=8, holdings={AAPL: 60}))
+    assert (leg.residual, leg.residual_price, leg.residual_at) == (60, D("10.50"), at(7))
+
+
+def test_a_total_that_fell_without_a_word_is_a_bust_of_the_difference() -> None:
+    desk = Desk()
+    desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=3, average="10"), when=6, holdings={AAPL: 40}))
+    outcome = desk.tell(snapshot(report(S.PARTIALLY_FILLED, 25, version=7, average="10"), when=20, holdings={AAPL: 25}))
+    (noted,) = outcome.changes.fills
+    fill = noted.fill
+    assert (fill.quantity, fill.price, fill.at, fill.kind, fill.inferred) == (-15, 10, at(3), "bust", True)
+    assert (desk.shares(), desk.belief.flow, desk.of("b-1").filled) == (25, -250, 25)
