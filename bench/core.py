@@ -159,7 +159,8 @@ def run(options: Options) -> Report:
             journaled.append(through_journal(inputs, Path(folder)))
     note("core: reconciliation of 10,000 orders and 1,000 positions")
     pairs = [reconcile_seconds(10_000, 1_000) for _ in range(rounds)]
-    entries = 1_000_000
+    # writing a million entries takes a minute; the quick run restarts from fewer, and claims nothing about a million
+    entries = 200_000 if options.quick else 1_000_000
     note(f"core: restart with {entries:,} entries (writing them takes the longest)")
     with tempfile.TemporaryDirectory() as folder:
         restart = restart_seconds(entries, Path(folder))
@@ -182,5 +183,6 @@ def run(options: Options) -> Report:
     report.at_least("core.inputs_per_s_memory", median(memory), 100_000)
     report.at_least("core.inputs_per_s_journaled", median(journaled), 10_000)
     report.at_most("core.reconcile_10k_orders_s", median([moved for _, moved in pairs]), 1.0)
-    report.at_most("core.restart_1m_entries_s", restart["seconds"], 5.0)
+    if not options.quick:
+        report.at_most("core.restart_1m_entries_s", restart["seconds"], 5.0)
     return report
