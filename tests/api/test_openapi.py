@@ -45,6 +45,8 @@ async def test_it_names_every_route(described: dict[str, Any]) -> None:
         ("get", "/api/executions"),
         ("get", "/api/gaps"),
         ("get", "/api/drifts"),
+        ("get", "/api/sessions"),
+        ("delete", "/api/sessions/{session_id}"),
     }
 
 
@@ -70,8 +72,10 @@ async def test_what_is_answered_is_what_is_promised(
     house.quotes.newest[symbol] = Quote(symbol=symbol, at=house.now, bid=Decimal("178.40"), ask=Decimal("178.44"))
     checked = set()
 
-    async def ask(method: str, template: str, status: int, *, order_id: str = "", **how: Any) -> Any:
-        answer = await client.request(method, template.format(order_id=order_id), **how)
+    async def ask(
+        method: str, template: str, status: int, *, order_id: str = "", session_id: str = "", **how: Any
+    ) -> Any:
+        answer = await client.request(method, template.format(order_id=order_id, session_id=session_id), **how)
         assert answer.status_code == status, answer.text
         schema = promised(described, method.lower(), template, answer)
         Draft202012Validator(schema).validate(answer.json())
@@ -103,6 +107,8 @@ async def test_what_is_answered_is_what_is_promised(
     await ask("GET", "/api/orders", 422, params={"limit": 0})
     await ask("GET", one, 200, order_id=first)
     await ask("GET", one, 404, order_id="nobody")
+    await ask("GET", "/api/sessions", 200)
+    await ask("DELETE", "/api/sessions/{session_id}", 404, session_id="none")
     await ask("GET", "/healthz", 200)
     await ask("GET", "/readyz", 503)
     await ask("POST", "/api/kill", 200, json={"reason": "enough"})

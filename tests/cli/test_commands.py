@@ -50,6 +50,7 @@ def test_all_promised_commands_are_there() -> None:
         "journal",
         "schema",
         "doctor",
+        "user",
     ]
     assert {command[0] for command in COMMANDS if command} == set(promised)
     sim = {command[1] for command in COMMANDS if len(command) == 2 and command[0] == "sim"}

@@ -16,6 +16,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from trueup.api.identity import Identity, Role
+from trueup.errors import BadInput
 from trueup.ports import Clock
 
 IDLE = timedelta(minutes=30)
@@ -32,6 +33,9 @@ TRIES_PER_MINUTE = 5
 
 TRIES_PER_MINUTE_ALL = 60
 """The same for all addresses together."""
+
+SECRET_LENGTH_MIN = 8
+"""Characters below which a cookie could be guessed, or be nobody's at all."""
 
 ADDRESSES_MAX = 4096
 """Addresses whose tries are remembered."""
@@ -89,6 +93,8 @@ class Sessions:
     def open(self, identity: Identity) -> str:
         """Begin a session and return what its cookie must hold."""
         cookie, now = self._secret(), self._clock.now()
+        if len(cookie) < SECRET_LENGTH_MIN:
+            raise BadInput(f"a cookie needs a secret of {SECRET_LENGTH_MIN} characters", field="secret")
         mark = _mark(cookie)
         self._open[mark] = Session(id=mark[:12], name=identity.name, role=identity.role, since=now, seen_at=now)
         while len(self._open) > SESSIONS_MAX:

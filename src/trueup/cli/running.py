@@ -144,6 +144,7 @@ def gateway(
 def user(
     name: Annotated[str, typer.Argument(help="Who it is.")],
     role: Annotated[str, typer.Option("--role", help="viewer sees everything, operator also acts.")] = "viewer",
+    as_json: JsonFlag = False,
 ) -> None:
     """Ask for a password and print the line that lets NAME log in; put it into the file of TRUEUP_USERS."""
     if not name.isprintable() or " " in name or name.startswith("#"):
@@ -155,7 +156,11 @@ def user(
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     if len(password) < 12:
         raise BadInput("a password must have at least 12 characters", field="password")
-    emit_text(bootstrap.user_line(name, role, password) + "\n")
+    line = bootstrap.user_line(name, role, password)
+    if as_json:
+        emit({"line": line})
+    else:
+        emit_text(line + "\n")
 
 
 def _confirm_real_money(settings: Settings, *, yes: bool) -> None:
