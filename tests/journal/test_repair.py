@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -311,3 +313,35 @@ def test_a_repair_that_can_not_be_folded_changes_nothing(tmp_path: Path) -> None
     with pytest.raises(JournalUnusable, match="make no sense"):
         rebuild(tmp_path, at=LATER, prove=refuse)
     assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize("step", ["unlink", "replace", "rmtree"])
+def test_a_repair_that_is_broken_off_is_refused_and_then_completed(
+    crashed: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    log = crashed / f"{FILE_NAME}-wal"
+    with log.open("r+b") as file:
+        file.seek(commits(log)[10])
+        file.write(b"\xa5" * 40)
+    before = log.read_bytes()
+
+    real = {"unlink": Path.unlink, "replace": os.replace, "rmtree": shutil.rmtree}[step]
+    last = {"unlink": f"{FILE_NAME}-wal", "replace": FILE_NAME, "rmtree": "repaired"}[step]
+
+    def cut(first: Path | str, *more: Any, **named: Any) -> None:
+        if Path(first).name == last and Path(first).is_relative_to(crashed):
+            raise KeyboardInterrupt
+        real(first, *more, **named)  # type: ignore[operator]
+
+    with monkeypatch.context() as patched:
+        patched.setattr({"unlink": Path, "replace": os, "rmtree": shutil}[step], step, cut)
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(crashed, at=LATER, prove=prove)
+    with pytest.raises(JournalCorrupt, match="broken off at its last step"):
+        SqliteJournal(crashed)
+    assert "a repair was broken off at its last step" in examine(crashed).wrongs
+    _, aside = rebuild(crashed, at=LATER, prove=prove)
+    assert (aside / log.name).read_bytes() == before
+    assert [entry.offset for entry in entries(crashed)] == list(range(1, 42))
+    assert examine(crashed).is_sound
+    assert not (crashed / "repaired").exists()

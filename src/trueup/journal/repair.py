@@ -19,7 +19,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -29,7 +29,16 @@ from trueup.core.model import FeedName
 from trueup.errors import JournalCorrupt, JournalUnusable
 from trueup.journal.codec import CODEC
 from trueup.journal.pages import WriteAhead, page_size_of, read_write_ahead, rows_of
-from trueup.journal.sqlite import CHECKPOINTS_KEPT, FILE_NAME, FORMAT, SqliteJournal, crc_of, take_lease
+from trueup.journal.sqlite import (
+    CHECKPOINTS_KEPT,
+    FILE_NAME,
+    FORMAT,
+    REPAIRED,
+    SqliteJournal,
+    crc_of,
+    is_half_repaired,
+    take_lease,
+)
 from trueup.ports import Input, Journal
 
 GARBLED_AHEAD = 1000
@@ -95,7 +104,11 @@ def examine(folder: Path) -> Examination:
     """
     path = folder / FILE_NAME
     with _leased(path):
-        return _examined(path, _save(path))
+        if not is_half_repaired(path):
+            return _examined(path, _save(path))
+        waiting = path.parent / REPAIRED / FILE_NAME
+        found = _examined(path, _save(waiting if waiting.exists() else path))
+        return replace(found, wrongs=(*found.wrongs, "a repair was broken off at its last step"))
 
 
 def rebuild(folder: Path, *, at: datetime, prove: Callable[[Journal], object]) -> tuple[Examination, Path]:
@@ -107,23 +120,38 @@ def rebuild(folder: Path, *, at: datetime, prove: Callable[[Journal], object]) -
     """
     path = folder / FILE_NAME
     with _leased(path):
+        if is_half_repaired(path):
+            aside = _take_place(path)
+            return _examined(path, _save(path)), aside
         saved = _save(path)
         found = _examined(path, saved)
         if found.is_sound:
             raise JournalUnusable(f"{path} is sound; there is nothing to repair")
         try:
-            aside = _kept_aside(path)
-            mended = folder / "repairing"
-            shutil.rmtree(mended, ignore_errors=True)
-            _write(mended, saved, found, at, prove)
-            for ending in ("-wal", "-shm"):
-                path.with_name(path.name + ending).unlink(missing_ok=True)
-            os.replace(mended / FILE_NAME, path)
-            shutil.rmtree(mended, ignore_errors=True)
-            _flush(folder)
+            _kept_aside(path)
+            scratch = folder / "repairing"
+            shutil.rmtree(scratch, ignore_errors=True)
+            _write(scratch, saved, found, at, prove)
+            os.replace(scratch, folder / REPAIRED)
+            aside = _take_place(path)
         except OSError as error:
             raise JournalUnusable(f"{folder} can't be written ({error.strerror}); make room and repair again") from None
     return found, aside
+
+
+def _take_place(path: Path) -> Path:
+    """Let the repaired journal take the damaged one's place; begun anew after a crash, it ends the same."""
+    folder, repaired = path.parent, path.parent / REPAIRED
+    _flush(folder)
+    # Never beside the new file: SQLite would play the old one's pages into it.
+    for ending in ("-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    _flush(folder)
+    if (repaired / FILE_NAME).exists():
+        os.replace(repaired / FILE_NAME, path)
+    _flush(folder)
+    shutil.rmtree(repaired)
+    return max(folder.glob("damaged-*"), key=lambda aside: int(aside.name.removeprefix("damaged-")))
 
 
 @contextmanager
@@ -245,7 +273,7 @@ def _stretches(saved: _Saved, last: int) -> Iterator[Lost]:
 # --- writing what was read ---
 
 
-def _kept_aside(path: Path) -> Path:
+def _kept_aside(path: Path) -> None:
     number = 1
     while (aside := path.parent / f"damaged-{number}").exists():
         number += 1
@@ -256,7 +284,6 @@ def _kept_aside(path: Path) -> Path:
             shutil.copy2(part, aside / part.name)
             _flush(aside / part.name)
     _flush(aside)
-    return aside
 
 
 def _flush(path: Path) -> None:

@@ -35,6 +35,9 @@ FORMAT = 1
 FILE_NAME = "journal.sqlite3"
 """What the file is called in its folder."""
 
+REPAIRED = "repaired"
+"""Folder in which a repaired journal waits for the moment in which it takes its place."""
+
 READ_BATCH = 2000
 """Entries fetched at a time by a reader; bounds memory, not correctness."""
 
@@ -145,6 +148,8 @@ class SqliteJournal:
 
     def _look_at_the_tail(self) -> None:
         """Say what SQLite drops in silence; raises `JournalCorrupt` where that was acknowledged once."""
+        if is_half_repaired(self.path):
+            raise JournalCorrupt(f"{self.path}: a repair was broken off at its last step; {self._cure}")
         write_ahead = read_write_ahead(self.path.with_name(self.path.name + "-wal"))
         if write_ahead.is_damaged:
             raise JournalCorrupt(
@@ -370,6 +375,11 @@ class SqliteJournal:
     @property
     def _cure(self) -> str:
         return cure(self.path)
+
+
+def is_half_repaired(path: Path) -> bool:
+    """True when a repaired journal waits beside the damaged one."""
+    return (path.parent / REPAIRED).exists()
 
 
 def cure(path: Path) -> str:
