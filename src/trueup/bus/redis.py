@@ -80,12 +80,12 @@ class RedisLink:
     jitter: Callable[[], float]
     namespace: str = "trueup"
 
-    def client(self) -> redis.asyncio.Redis:
+    def client(self, *, answer_s: float | None = ANSWER_S) -> redis.asyncio.Redis:
         """A client that reports trouble at once; raises `BadInput` for an address that is none."""
         try:
             return redis.asyncio.Redis.from_url(
                 self.url,
-                socket_timeout=ANSWER_S,
+                socket_timeout=answer_s,
                 socket_connect_timeout=ANSWER_S,
                 retry=None,
                 health_check_interval=0,
@@ -524,7 +524,12 @@ async def redis_subscriber(link: RedisLink, ears: RedisMirror | ForeignVoices) -
     pause = _Pause(link)
     while True:
         try:
-            async with _client(link) as asking, _client(link) as client, client.pubsub() as voices:
+            async with (
+                _client(link) as asking,
+                # Silence is no fault of a listener; a probe tells whether it is alive.
+                _client(link, answer_s=None) as client,
+                client.pubsub() as voices,
+            ):
                 await voices.subscribe(link.heads, *CHANNELS)
                 await _confirmed(voices, 1 + len(CHANNELS))
                 _end_if_cancelled()
@@ -550,37 +555,69 @@ async def _listen(
 ) -> NoReturn:
     announced: deque[Envelope] = deque()
     heads = link.heads.encode()
-    heard_at = refreshed_at = link.clock.monotonic()
-    probed = False
-    while True:
-        _end_if_cancelled()
-        message = await voices.get_message(timeout=PICTURE_S)
-        now = link.clock.monotonic()
-        if now - refreshed_at >= PICTURE_S:
-            refreshed_at = now
-            await ears.refresh(asking)
-        if message is None:
-            if now - heard_at >= 2 * ANSWER_S:
-                raise TimeoutError("Redis answers no probe")
-            if now - heard_at >= ANSWER_S and not probed:
+    heard = [True]
+    watching = asyncio.ensure_future(_watch(link, voices, asking, ears, heard))
+    try:
+        while True:
+            _end_if_cancelled()
+            if watching.done():
+                await watching
+            # As `get_message`, without its two deadlines a message, which would cost more than all the rest.
+            kind, *told = await voices.parse_response(block=True)
+            heard[0] = True
+            if kind == b"message":
+                announced = await _take(link, told[0], told[1], heads, announced, asking, ears)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _watch(
+    link: RedisLink,
+    voices: Any,
+    asking: redis.asyncio.Redis,
+    ears: RedisMirror | ForeignVoices,
+    heard: list[bool],
+) -> None:
+    """Keep the snapshot new and probe a silent connection; ends, and the connection with it, when it is dead."""
+    try:
+        while True:
+            heard[0] = False
+            for _ in range(int(ANSWER_S / PICTURE_S)):
+                await asyncio.sleep(PICTURE_S)
+                _end_if_cancelled()
+                await ears.refresh(asking)
+            if not heard[0]:
                 await voices.ping()
-                probed = True
-            continue
-        heard_at, probed = now, False
-        if message["type"] != "message":
-            continue
-        channel, data = message["channel"], message["data"]
-        if channel == heads:
-            announced = _announced(data)
-            if not announced:
-                await ears.anew(asking)
-            continue
-        name = channel.decode()
-        if announced and announced[0].channel == name:
-            head = announced.popleft()
-            await ears.ours(asking, Envelope(name, head.epoch, head.offset, head.at, data))
-        else:
-            ears.foreign(Envelope(name, "", 0, link.clock.now(), _readable(data)))
+                await asyncio.sleep(ANSWER_S)
+                if not heard[0]:
+                    raise TimeoutError("Redis answers no probe")
+    finally:
+        await voices.connection.disconnect(nowait=True)
+
+
+async def _take(
+    link: RedisLink,
+    channel: bytes,
+    data: bytes,
+    heads: bytes,
+    announced: deque[Envelope],
+    asking: redis.asyncio.Redis,
+    ears: RedisMirror | ForeignVoices,
+) -> deque[Envelope]:
+    """One message: a head, a payload that a head announced, or a stranger's; returns what is announced from now on."""
+    if channel == heads:
+        announced = _announced(data)
+        if not announced:
+            await ears.anew(asking)
+        return announced
+    name = channel.decode()
+    if announced and announced[0].channel == name:
+        head = announced.popleft()
+        await ears.ours(asking, Envelope(name, head.epoch, head.offset, head.at, data))
+    else:
+        ears.foreign(Envelope(name, "", 0, link.clock.now(), _readable(data)))
+    return announced
 
 
 def _announced(head: bytes) -> deque[Envelope]:
@@ -645,8 +682,8 @@ class _Pause:
 
 
 @asynccontextmanager
-async def _client(link: RedisLink) -> AsyncIterator[redis.asyncio.Redis]:
-    client = link.client()
+async def _client(link: RedisLink, *, answer_s: float | None = ANSWER_S) -> AsyncIterator[redis.asyncio.Redis]:
+    client = link.client(answer_s=answer_s)
     try:
         yield client
     finally:

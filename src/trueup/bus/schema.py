@@ -202,6 +202,24 @@ _CLIENT_MESSAGES: dict[str, tuple[str, dict[str, Any]]] = {
         "Sent by a client every 30 seconds; answered with a pong.",
         {"type": "object", "properties": {"type": {"const": "ping"}}, "required": ["type"]},
     ),
+    "Resume": (
+        "Says up to where the client has each channel; behind /ws?resume it may be the first word of a connection.",
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "resume"},
+                "cursors": {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "object",
+                        "properties": {"epoch": {"type": "string"}, "offset": {"type": "integer", "minimum": 0}},
+                        "required": ["epoch", "offset"],
+                    },
+                },
+            },
+            "required": ["type", "cursors"],
+        },
+    ),
     "Resync": (
         "Asks for a new system:snapshot, after a hole in a log channel or a new epoch.",
         {"type": "object", "properties": {"type": {"const": "resync"}}, "required": ["type"]},
@@ -215,6 +233,19 @@ _SERVER_MESSAGES: dict[str, tuple[str, dict[str, Any]]] = {
             "type": "object",
             "properties": {"type": {"const": "pong"}, "server_time": {"type": "string", "format": "date-time"}},
             "required": ["type", "server_time"],
+        },
+    ),
+    "Resumed": (
+        "The answer to a resume: exactly what was missed follows, or a system:snapshot when that is no longer known.",
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "resumed"},
+                "recovered": {"type": "boolean"},
+                "epoch": {"type": "string"},
+                "missed": {"type": "integer", "minimum": 0},
+            },
+            "required": ["type", "recovered", "epoch"],
         },
     ),
     "Error": (

@@ -1,0 +1,472 @@
+"""Faults: the same seeded mischief done to trueup, a plain stream bot and a polling bot, each on its own exchange.
+
+A schedule is one shuffle of eight faults. During each, orders are placed and filled by hand and one is submitted by the
+participant; then all faults end, and the books are compared for as long as it takes, up to a patience. Every
+participant has a simulator of its own with the same seed and the same hand, so that none disturbs another. REST answers
+take `LATENCY_S`; healing is measured in that unit, from trueup's own journal. trueup and the bots are
+processes of their own on real sockets. The quick run has fewer schedules and less patience, the same intervals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from bench.harness import Options, Report, median, note, percentile
+from trueup.core.events import FeedAcknowledged, FeedRestored
+from trueup.core.model import FeedName
+from trueup.journal.sqlite import FILE_NAME, SqliteJournal
+
+LATENCY_S = 0.25
+"""What each REST answer of the simulator takes, in seconds: the unit of a round trip."""
+
+POLL_S = 10.0
+"""The polling bot's interval, in seconds."""
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "drop": {"target": "trade_updates", "kind": "drop", "seconds": 0.8},
+    "mute": {"target": "trade_updates", "kind": "mute", "seconds": 1.5},
+    "duplicate": {"target": "trade_updates", "kind": "duplicate", "seconds": 1.5},
+    "reorder": {"target": "trade_updates", "kind": "reorder", "seconds": 1.5, "by_seconds": 0.5},
+    "lose": {"target": "trade_updates", "kind": "lose", "count": 1, "match": {"event": "partial_fill"}},
+    "lost_reply": {"target": "rest", "kind": "lost_reply", "count": 4, "match": {"method": "POST"}},
+    "lag": {"target": "rest", "kind": "lag", "seconds": 1.5, "by_seconds": 1.0},
+    "error": {"target": "rest", "kind": "error", "count": 3, "match": {"method": "GET", "status": 500}},
+}
+SYMBOLS = ("AAPL", "MSFT")
+
+Shares = dict[str, Decimal]
+
+
+class Participant(Protocol):
+    """One that follows an account and believes something about it."""
+
+    name: str
+
+    async def submit(self, symbol: str, quantity: int) -> bool:
+        """Ask for an order; False when the participant itself refused to send it."""
+        ...
+
+    async def books(self) -> tuple[Shares, Shares]:
+        """Shares filled by broker order id, and positions by symbol, as believed now."""
+        ...
+
+    async def ready(self) -> bool: ...
+
+
+@dataclass
+class Tally:
+    """What one participant came to over all schedules."""
+
+    missed_fills: Decimal = Decimal(0)
+    double_counted_fills: Decimal = Decimal(0)
+    wrong_positions_at_end: int = 0
+    seconds_out_of_truth: float = 0.0
+    wrong_position_seconds_after_heal: float = 0.0
+    duplicate_orders: int = 0
+    submitted: int = 0
+    denied: int = 0
+    rest_calls: int = 0
+    never_healed: int = 0
+    time_to_truth_s: list[float] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        times = self.time_to_truth_s
+        return {
+            "missed_fills": float(self.missed_fills),
+            "double_counted_fills": float(self.double_counted_fills),
+            "wrong_positions_at_end": self.wrong_positions_at_end,
+            "seconds_out_of_truth": round(self.seconds_out_of_truth, 1),
+            "wrong_position_seconds_after_heal": round(self.wrong_position_seconds_after_heal, 2),
+            "submits_asked_for": self.submitted,
+            "submits_denied_by_itself": self.denied,
+            "duplicate_orders": self.duplicate_orders,
+            "rest_calls": self.rest_calls,
+            "schedules_never_healed": self.never_healed,
+            "time_to_truth_s": {"p50": round(median(times), 2), "max": round(max(times), 2)} if times else "never",
+        }
+
+
+@asynccontextmanager
+async def child(*arguments: str, folder: Path, **extra: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    environment = {**os.environ, "APCA_API_KEY_ID": "SIM", "APCA_API_SECRET_KEY": "SIM", **extra}
+    environment.update(XDG_RUNTIME_DIR=str(folder), PYTHONWARNINGS="ignore")
+    with (folder / "errors.log").open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            limit=2**24,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+class Ours:
+    """`trueup run`, asked over its own HTTP."""
+
+    name = "trueup"
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.AsyncClient(base_url=url, timeout=30)
+
+    async def submit(self, symbol: str, quantity: int) -> bool:
+        body = {"symbol": symbol, "side": "BUY", "quantity": str(quantity), "type": "LIMIT", "limit_price": "500"}
+        # what it denies while it cannot know its position is asked for again, as a person would
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            answer = await self._client.post("/api/orders", json=body)
+            if answer.status_code != 422:
+                answer.raise_for_status()
+                return True
+            await asyncio.sleep(0.2)
+        note(f"faults: trueup denied an order for 20 s: {answer.json()['error']['message']}")
+        return False
+
+    async def books(self) -> tuple[Shares, Shares]:
+        rows = (await self._client.get("/api/positions")).json()
+        executions = (await self._client.get("/api/executions", params={"limit": 1000})).json()
+        filled: Shares = {}
+        for row in executions:
+            if not row["replaces_inferred"]:
+                name = row["broker_order_id"]
+                filled[name] = filled.get(name, Decimal(0)) + Decimal(str(row["quantity"]))
+        return filled, {row["symbol"]: Decimal(str(row["quantity"])) for row in rows if row["quantity"]}
+
+    async def ready(self) -> bool:
+        try:
+            return bool((await self._client.get("/api/health")).json()["status"] == "healthy")
+        except httpx.HTTPError:
+            return False
+
+
+class Bot:
+    """A bot of `bench/bots.py`: what it printed last is all that it believes."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self._process = process
+        self._last: dict[str, dict[str, str]] = {}
+
+    async def listen(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self._last = json.loads(line)
+
+    async def submit(self, symbol: str, quantity: int) -> bool:
+        assert self._process.stdin is not None
+        asked = {"symbol": symbol, "quantity": quantity, "limit_price": 500}
+        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+        await self._process.stdin.drain()
+        return True
+
+    async def books(self) -> tuple[Shares, Shares]:
+        return tuple(  # type: ignore[return-value]
+            {name: Decimal(value) for name, value in self._last.get(part, {}).items()}
+            for part in ("filled", "positions")
+        )
+
+    async def ready(self) -> bool:
+        return bool(self._last)
+
+
+class Exchange:
+    """The hand on one participant's simulator."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.AsyncClient(base_url=url, timeout=30)
+        self.sizes: list[int] = []
+
+    async def post(self, path: str, **body: Any) -> Any:
+        answer = await self._client.post(path, json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def cancel(self, order_id: str) -> None:
+        (await self._client.delete(f"/sim/orders/{order_id}")).raise_for_status()
+
+    async def truth(self) -> tuple[list[dict[str, Any]], Shares]:
+        told = (await self._client.get("/sim/truth")).json()
+        return told["orders"], {
+            symbol: Decimal(quantity) for symbol, quantity in told["positions"].items() if Decimal(quantity)
+        }
+
+    async def latency(self) -> str:
+        fault = await self.post("/sim/faults", target="rest", kind="delay", by_seconds=LATENCY_S)
+        return str(fault["id"])
+
+    async def end_faults(self) -> int:
+        """End all faults but the latency; returns the REST calls that the latency has seen."""
+        faults = (await self._client.get("/sim/faults", params={"all": "true"})).json()
+        for fault in faults:
+            if fault["kind"] != "delay":
+                await self._client.delete(f"/sim/faults/{fault['id']}")
+        return sum(fault["hits"] for fault in faults if fault["kind"] == "delay")
+
+    async def connections(self) -> int:
+        return int((await self._client.get("/sim/status")).json()["trade_updates_connections"])
+
+
+class Run:
+    """One participant, through all schedules."""
+
+    def __init__(self, who: Participant, exchange: Exchange, *, patience_s: float) -> None:
+        self.who = who
+        self.exchange = exchange
+        self.tally = Tally()
+        self._patience_s = patience_s
+        self._size = 100
+        self._asked: list[int] = []
+        self._ended = False
+
+    async def wrong(self) -> bool:
+        """True when positions differ from the books, which stood still around the look."""
+        _, before = await self.exchange.truth()
+        _, believed = await self.who.books()
+        if believed == before:
+            return False
+        _, after = await self.exchange.truth()
+        return believed != after
+
+    async def watch(self) -> None:
+        """Add up the seconds for which positions are wrong."""
+        last = time.monotonic()
+        while not self._ended:
+            await asyncio.sleep(0.1)
+            is_wrong = await self.wrong()
+            now = time.monotonic()
+            if is_wrong:
+                self.tally.seconds_out_of_truth += now - last
+            last = now
+
+    async def all(self, seeds: list[int]) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watch())
+            for seed in seeds:
+                await self._schedule(random.Random(seed))
+            self._ended = True
+        await self._count()
+
+    async def _schedule(self, dice: random.Random) -> None:
+        faults = list(FAULTS)
+        dice.shuffle(faults)
+        submits: list[asyncio.Task[bool]] = []
+        for fault in faults:
+            symbol = dice.choice(SYMBOLS)
+            side = dice.choice(("buy", "sell"))
+            shares, part = dice.randint(40, 60), dice.randint(5, 15)
+            order = await self.exchange.post(
+                "/sim/orders", symbol=symbol, side=side, qty=str(shares), type="market", forced=True, held=True
+            )
+            await asyncio.sleep(0.2)
+            await self.exchange.post("/sim/faults", **FAULTS[fault])
+            self._size += 1
+            self._asked.append(self._size)
+            submits.append(asyncio.create_task(self.who.submit(symbol, self._size)))
+            await self.exchange.post("/sim/fill", order_id=order["id"], qty=str(part), price="100", forced=True)
+            await asyncio.sleep(0.4)
+            await self.exchange.post("/sim/fill", order_id=order["id"], qty=str(part), price="101", forced=True)
+            await asyncio.sleep(0.9)
+            if dice.random() < 0.5:
+                await self.exchange.cancel(order["id"])
+            else:
+                rest = shares - 2 * part
+                if rest > 0:
+                    await self.exchange.post("/sim/fill", order_id=order["id"], qty=str(rest), price="102", forced=True)
+        self.tally.denied += (await asyncio.gather(*submits)).count(False)
+        self.tally.rest_calls = await self.exchange.end_faults()
+        await self._heal()
+
+    async def _heal(self) -> None:
+        began = time.monotonic()
+        while await self.wrong() or not await self.who.ready():
+            if time.monotonic() - began > self._patience_s:
+                self.tally.never_healed += 1
+                break
+            await asyncio.sleep(0.05)
+        else:
+            self.tally.time_to_truth_s.append(time.monotonic() - began)
+        last = time.monotonic()
+        until = last + 1.0
+        while last < until:
+            await asyncio.sleep(0.1)
+            is_wrong = await self.wrong()
+            now = time.monotonic()
+            if is_wrong:
+                self.tally.wrong_position_seconds_after_heal += now - last
+            last = now
+
+    async def _count(self) -> None:
+        tally = self.tally
+        orders, positions = await self.exchange.truth()
+        filled, believed = await self.who.books()
+        for order in orders:
+            truth, held = Decimal(order["filled_qty"]), filled.get(order["id"], Decimal(0))
+            tally.missed_fills += max(truth - held, Decimal(0))
+            tally.double_counted_fills += max(held - truth, Decimal(0))
+        symbols = {*positions, *believed}
+        tally.wrong_positions_at_end = sum(positions.get(one) != believed.get(one) for one in symbols)
+        tally.submitted = len(self._asked)
+        for size in self._asked:
+            here = sum(not order["is_external"] and Decimal(order["qty"]) == size for order in orders)
+            tally.duplicate_orders += max(here - 1, 0)
+
+
+async def address_in(log: Path) -> str:
+    """Where the simulator says that it listens."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for word in read_text(log).split():
+            if word.startswith("url=http") and read_text(log).endswith("\n"):
+                return word.removeprefix("url=").rstrip("/")
+        await asyncio.sleep(0.05)
+    raise SystemExit("the simulator did not start within 60 s")
+
+
+def read_text(file: Path) -> str:
+    """The file's text so far; empty before it is there."""
+    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def begin(stack: AsyncExitStack, kind: str, folder: Path, patience_s: float) -> Run:
+    """Start a simulator and a participant that follows it."""
+    await stack.enter_async_context(
+        child("-m", "trueup.simulator", "--port", "0", "--seed", "7", "--rate-limit", "0", "--manual", folder=folder)
+    )
+    url = await address_in(folder / "errors.log")
+    exchange = Exchange(url)
+    who: Participant
+    if kind == "trueup":
+        port = free_port()
+        await stack.enter_async_context(
+            child(
+                *("-m", "trueup", "run", "--broker", "alpaca", "--alpaca-url", url, "--port", str(port)),
+                *("--state", str(folder / "state")),
+                folder=folder,
+            )
+        )
+        who = Ours(f"http://127.0.0.1:{port}")
+    else:
+        bot = await stack.enter_async_context(
+            child("-m", "bench.bots", kind, "--url", url, "--every", str(POLL_S), folder=folder)
+        )
+        who = Bot(kind, bot)
+        listening = asyncio.create_task(who.listen())
+        stack.callback(listening.cancel)
+    deadline = time.monotonic() + 60
+    while not await who.ready() or (kind != "polling" and not await exchange.connections()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{kind} was not ready within 60 s; see {folder}/errors.log")
+        await asyncio.sleep(0.05)
+    await exchange.latency()
+    return Run(who, exchange, patience_s=patience_s)
+
+
+def healed_in_s(state: Path) -> list[float]:
+    """Seconds from each acknowledgement of the stream to belief proven equal, after the first, from the journal."""
+    reader = SqliteJournal(state / FILE_NAME, read_only=True)
+    acknowledged = None
+    times = []
+    for entry in reader.read():
+        item = entry.input
+        if isinstance(item, FeedAcknowledged) and item.feed is FeedName.BROKER_EVENTS:
+            acknowledged = item.at
+        elif isinstance(item, FeedRestored) and item.feed is FeedName.BROKER_EVENTS and acknowledged is not None:
+            times.append((item.at - acknowledged).total_seconds())
+            acknowledged = None
+    reader.close()
+    return times[1:]
+
+
+async def cut_in_quiet(run: Run, cuts: int) -> None:
+    """Cut the stream with fills in the gap and no other fault, so that healing is not another fault's time."""
+    for _ in range(cuts):
+        order = await run.exchange.post(
+            "/sim/orders", symbol="AAPL", side="buy", qty="10", type="market", forced=True, held=True
+        )
+        await run.exchange.post("/sim/faults", target="trade_updates", kind="drop", seconds=0.3)
+        await run.exchange.post("/sim/fill", order_id=order["id"], qty="10", price="100", forced=True)
+        deadline = time.monotonic() + 60
+        await asyncio.sleep(0.3)
+        while not await run.who.ready():
+            if time.monotonic() > deadline:
+                raise SystemExit("a quiet cut did not heal within 60 s")
+            await asyncio.sleep(0.05)
+
+
+async def measure(options: Options) -> Report:
+    report = Report()
+    seeds = [1] if options.quick else list(range(1, 5))
+    cuts = 3 if options.quick else 9
+    patience_s = 13.0 if options.quick else 40.0
+    kinds = ("trueup", "plain", "polling")
+    with tempfile.TemporaryDirectory() as name:
+        for kind in kinds:
+            os.mkdir(f"{name}/{kind}")
+        async with AsyncExitStack() as stack:
+            runs = {kind: await begin(stack, kind, Path(name) / kind, patience_s) for kind in kinds}
+            note(f"faults: {len(seeds)} schedules of {len(FAULTS)} faults, three participants at once")
+            await asyncio.gather(*(run.all(seeds) for run in runs.values()))
+            state = Path(name) / "trueup" / "state"
+            seen = len(healed_in_s(state))
+            note(f"faults: {cuts} cuts in quiet")
+            await cut_in_quiet(runs["trueup"], cuts)
+            healed = healed_in_s(state)[seen:]
+    trips = [seconds / LATENCY_S for seconds in healed]
+    ours = runs["trueup"].tally
+    report.results = {
+        "schedules": len(seeds),
+        "faults_each": list(FAULTS),
+        "rest_latency_s": LATENCY_S,
+        "polling_every_s": POLL_S,
+        "patience_s": patience_s,
+        "fills_are_counted_in": "shares",
+        "participants": {kind: run.tally.as_json() for kind, run in runs.items()},
+        "not_run": {
+            "NautilusTrader": "its wheel installs, but it has no adapter for this wire",
+            "lumibot": "not installed here; its measured cases stand in tests/core/test_peers_cases.py",
+        },
+        "heal": {
+            "cuts": cuts,
+            "stream_back_to_equal_s": {"p50": median(healed), "max": max(healed)},
+            "round_trips": {"p50": median(trips), "p90": percentile(trips, 0.9)},
+        },
+    }
+    report.at_most("faults.missed_fills", float(ours.missed_fills), 0)
+    report.at_most("faults.double_counted_fills", float(ours.double_counted_fills), 0)
+    report.at_most("faults.wrong_position_seconds_after_heal", ours.wrong_position_seconds_after_heal, 0)
+    report.at_most("faults.duplicate_orders", float(ours.duplicate_orders), 0)
+    report.at_most("faults.heal_round_trips_p50", median(trips), 2)
+    report.at_most("faults.never_healed", float(ours.never_healed), 0)
+    return report
+
+
+def run(options: Options) -> Report:
+    return asyncio.run(measure(options))
