@@ -169,6 +169,48 @@ def test_a_write_ahead_file_that_lost_what_it_had_acknowledged_is_refused_and_me
     assert (aside / log.name).read_bytes() == before[log.name]
 
 
+@pytest.mark.parametrize("pages_kept", [4, 1000])
+@pytest.mark.parametrize("seed", range(4))
+def test_crash_after_crash_no_torn_write_is_taken_for_damage(tmp_path: Path, seed: int, pages_kept: int) -> None:
+    """Every life writes behind the torn end of the one before; after a turn old frames lie behind the new ones."""
+    draw = random.Random(seed)
+    folder = tmp_path / "life-0"
+    acknowledged = 0
+    for life in range(1, 9):
+        journal = SqliteJournal(folder)
+        assert journal.last_offset() == acknowledged
+        assert len(list(journal.read())) == acknowledged
+        journal._connection.execute(f"PRAGMA wal_autocheckpoint = {pages_kept}")
+        writes = draw.randrange(1, 9)
+        for number in range(1, writes + 1):
+            acknowledged = journal.last_offset()
+            if number == writes:  # a write that is torn has not been carried over into the database either
+                journal._connection.execute("PRAGMA wal_autocheckpoint = 0")
+            journal.append(inputs(acknowledged + draw.randrange(1, 30))[acknowledged:])
+        newest = journal.last_offset()
+        following = tmp_path / f"life-{life}"
+        following.mkdir()
+        for part in folder.iterdir():
+            shutil.copy(part, following / part.name)
+        journal.close()
+        folder = following
+        log = folder / f"{FILE_NAME}-wal"
+        ends = [0, *(end for end in commits(log) if end <= WAL_HEADER + FRAME * read_write_ahead(log).committed)]
+        if draw.random() < 0.3:
+            acknowledged = newest
+            continue
+        place = draw.randrange(max(ends[-2], WAL_HEADER), ends[-1])
+        with log.open("r+b") as file:
+            if draw.random() < 0.5:
+                file.truncate(place)
+            else:
+                file.seek(place)
+                was = file.read(1)[0]
+                file.seek(place)
+                file.write(bytes([was ^ 0x41]))
+    assert acknowledged > 50
+
+
 # --- the middle ---
 
 
