@@ -12,13 +12,17 @@ from datetime import timedelta
 import pytest
 from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
 
-from trueup.core.effects import FindOrder, TakeSnapshot
+from trueup.core.commands import CancelOrder, ReplaceOrder
+from trueup.core.effects import FindOrder, SendCancel, TakeSnapshot
 from trueup.core.events import SnapshotTaken
 from trueup.core.model import (
     BrokerOrderId,
+    ClientOrderId,
     ExecType,
     ExecutionId,
     OrderStatus,
+    RequestKind,
+    RequestOutcome,
     Side,
     SnapshotScope,
     Source,
@@ -444,3 +448,138 @@ def test_a_total_that_fell_without_a_word_is_a_bust_of_the_difference() -> None:
     fill = noted.fill
     assert (fill.quantity, fill.price, fill.at, fill.kind, fill.inferred) == (-15, 10, at(3), "bust", True)
     assert (desk.shares(), desk.belief.flow, desk.of("b-1").filled) == (25, -250, 25)
+
+
+# --- chains -------------------------------------------------------------------------------------------------------
+
+
+def working() -> Desk:
+    desk = Desk()
+    desk.submit()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    return desk
+
+
+def test_a_successor_that_names_its_predecessor_is_the_next_leg_of_its_order() -> None:
+    desk = working()
+    desk.tell(
+        streamed(ExecType.NEW, report(S.NEW, version=3, broker_id="b-2", client_id="z-2", replaces="b-1"), when=3)
+    )
+    order = desk.of()
+    assert [(leg.broker_order_id, leg.client_order_id) for leg in order.legs] == [("b-1", "c-1"), ("b-2", "z-2")]
+    assert desk.of("z-2") is desk.of("b-2") is order
+    assert list(desk.belief.orders) == [order.order_id]
+    assert desk.belief.legs_by_symbol[AAPL] == order.legs
+
+
+def test_a_predecessor_that_is_heard_of_last_becomes_the_first_leg() -> None:
+    desk = Desk()
+    young = report(S.NEW, version=4, broker_id="b-2", client_id="c-2")
+    desk.tell(streamed(ExecType.NEW, young, when=4))
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=3, replaced_by="b-2"), when=5))
+    order = desk.of("b-2")
+    assert [leg.broker_order_id for leg in order.legs] == ["b-1", "b-2"]
+    assert order.legs[0].client_order_id == "c-1"
+    assert (order.leg.broker_order_id, order.status, len(desk.belief.orders)) == ("b-2", S.NEW, 1)
+
+
+def test_our_replace_request_whose_name_the_broker_did_not_keep_finds_its_leg() -> None:
+    desk = working()
+    order = desk.of()
+    desk.tell(ReplaceOrder(at=at(2), order_id=order.order_id, quantity=D(80)))
+    assert [leg.broker_order_id for leg in order.legs] == ["b-1", None]
+    renamed = report(S.NEW, version=3, broker_id="b-2", client_id="renamed", quantity=80, replaces="b-1")
+    desk.tell(streamed(ExecType.NEW, renamed, when=3))
+    assert [leg.broker_order_id for leg in order.legs] == ["b-1", "b-2"]
+    assert desk.of("renamed") is order
+    assert desk.belief.by_client[ClientOrderId("renamed")] is order.legs[1]
+    assert (order.in_flight, order.leg.quantity) == (None, 80)
+    assert not [effect for effect in desk.effects if isinstance(effect, FindOrder)]
+
+
+def test_a_successor_of_another_order_does_not_take_our_pending_request() -> None:
+    desk = working()
+    order = desk.of()
+    desk.tell(ReplaceOrder(at=at(2), order_id=order.order_id, quantity=D(80)))
+    stranger = report(S.NEW, version=3, broker_id="b-9", client_id="z-9", replaces="b-8")
+    desk.tell(streamed(ExecType.NEW, stranger, when=3))
+    assert desk.of("b-9") is not order
+    assert [leg.broker_order_id for leg in order.legs] == ["b-1", None]
+    assert order.in_flight is RequestKind.REPLACE
+
+
+def test_a_replaced_order_asks_for_its_successor_only_when_no_request_of_ours_stands_for_it() -> None:
+    for ask, wanted in ((False, True), (True, False)):
+        desk = working()
+        if ask:
+            desk.tell(ReplaceOrder(at=at(2), order_id=desk.of().order_id, quantity=D(80)))
+        desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=3, replaced_by="b-2"), when=3))
+        assert (FindOrder(broker_order_id=BrokerOrderId("b-2")) in desk.effects) is wanted
+
+
+def test_what_was_asked_of_one_end_holds_for_the_whole_chain() -> None:
+    desk = working()
+    desk.tell(CancelOrder(at=at(2), order_id=desk.of().order_id))
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=4, broker_id="b-2", client_id="c-9"), when=4))
+    outcome = desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=3, replaced_by="b-2"), when=5))
+    order = desk.of("b-2")
+    assert order is desk.of()
+    assert order.cancel_wanted
+    assert order.status is S.PENDING_CANCEL
+    cancels = [effect for effect in outcome.effects if isinstance(effect, SendCancel)]
+    assert BrokerOrderId("b-2") in [cancel.broker_order_id for cancel in cancels]
+    assert {cancel.order_id for cancel in cancels} == {order.order_id}
+    assert [line.offset for line in order.timeline] == sorted(line.offset for line in order.timeline)
+    assert outcome.changes.orders == {order.order_id: order}
+
+
+def test_a_doubt_outlives_the_joining_of_a_chain() -> None:
+    desk = working()
+    order = desk.of()
+    desk.tell(ReplaceOrder(at=at(2), order_id=order.order_id, quantity=D(80)))
+    name = order.legs[-1].client_order_id
+    assert name is not None
+    desk.answer(RequestOutcome.UNKNOWN, kind=RequestKind.REPLACE, client_id=name, when=3, message="504")
+    assert (order.in_doubt, order.doubt_since) == (RequestKind.REPLACE, at(3))
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=4, broker_id="b-2", client_id="c-9"), when=4))
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=3, replaced_by="b-2"), when=5))
+    assert desk.of("b-2") is order
+    assert (order.in_doubt, order.doubt_since) == (RequestKind.REPLACE, at(3))
+
+
+# --- before the books began ---------------------------------------------------------------------------------------
+
+
+def test_what_the_first_look_lists_is_in_the_opening_and_was_missed_by_nobody() -> None:
+    desk = Desk(live=False)
+    match = execution("e-1", 40, cum=40, when=-60)
+    row = report(S.PARTIALLY_FILLED, 40, version=-60, average="10")
+    outcome = desk.tell(snapshot(row, when=1, executions=[match], holdings={AAPL: 40}))
+    leg = desk.of("b-1").leg
+    assert (desk.shares(), leg.opening, leg.filled, desk.belief.flow) == (40, 40, 40, 0)
+    assert not outcome.changes.fills
+    assert not desk.belief.drift_log
+    assert not desk.belief.counters.get("fills_missed_by_stream")
+
+
+@pytest.mark.parametrize(("version", "opening"), [(-600, 10), (2, 0)])
+def test_an_order_that_ended_before_the_books_began_moves_no_position(version: float, opening: int) -> None:
+    desk = Desk(holdings={AAPL: 10})
+    late = report(S.FILLED, 10, version=version, broker_id="b-9", client_id="z-9", quantity=10, average="10")
+    desk.tell(snapshot(late, when=5, holdings={AAPL: 20 - opening}))
+    assert (desk.of("b-9").leg.opening, desk.shares()) == (opening, 20 - opening)
+    assert desk.belief.truth.last_result == "clean"
+
+
+def test_a_question_about_a_finished_order_makes_no_line_and_an_event_does() -> None:
+    desk = filled_in_two_parts()
+    lines = len(desk.of("b-1").timeline)
+    desk.tell(snapshot(report(S.FILLED, 100, version=2), when=5, holdings={AAPL: 100}))
+    assert len(desk.of("b-1").timeline) == lines
+    again = streamed(
+        ExecType.TRADE, report(S.FILLED, 100, version=2), execution("e-2", 60, "11", cum=100, when=2), when=6
+    )
+    desk.tell(again)
+    line = desk.of("b-1").timeline[-1]
+    assert (line.changed, line.fills, line.broker_at, line.text) == (False, (), at(2), "")
+    assert desk.of("b-1").updated_at == at(0), "a repetition is no change"
