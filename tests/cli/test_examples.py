@@ -35,6 +35,8 @@ def test_first_order_and_watch_fills(start: Start, tmp_path: Path) -> None:
     watched = _example("watch_fills.py", "--url", url.replace("http", "ws") + "/ws", "--count", "1")
     assert watched.startswith("connected: ")
     assert " at " in watched.splitlines()[-1]
+    followed = _example("follow.py", "system:health", "--url", url, "--count", "2")
+    assert followed.count("system:health ") == 2
     story = _example("first_order.py", "BUY", "AAPL", "1", "--url", url)
     assert "FILLED" in story
     assert "its story:" in story
