@@ -1,0 +1,1 @@
+"""What `bench fanout` measures against, and the load that measures."""
