@@ -156,8 +156,9 @@ def test_a_write_ahead_file_that_lost_what_it_had_acknowledged_is_refused_and_me
         file.seek(place)
         file.write(b"\xa5\x5a\xa5")
     before = {part.name: part.read_bytes() for part in crashed.iterdir() if part.suffix != ".lock"}
-    with pytest.raises(JournalCorrupt, match="trueup journal repair --state"):
-        SqliteJournal(crashed)
+    for read_only in (True, False):
+        with pytest.raises(JournalCorrupt, match="trueup journal repair --state"):
+            SqliteJournal(crashed, read_only=read_only)
     found = examine(crashed)
     assert not found.is_sound
     assert (found.last_offset, found.lost) == (40, ())

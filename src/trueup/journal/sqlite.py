@@ -131,9 +131,9 @@ class SqliteJournal:
             self._lease = None
 
     def _open(self, durable: bool) -> sqlite3.Connection:
+        self._look_at_the_tail()
         if self._read_only:
             return self._reader()
-        self._look_at_the_tail()
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
             identity = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -150,11 +150,15 @@ class SqliteJournal:
         """Say what SQLite drops in silence; raises `JournalCorrupt` where that was acknowledged once."""
         if is_half_repaired(self.path):
             raise JournalCorrupt(f"{self.path}: a repair was broken off at its last step; {self._cure}")
-        write_ahead = read_write_ahead(self.path.with_name(self.path.name + "-wal"))
-        if write_ahead.is_damaged:
+        log_file = self.path.with_name(self.path.name + "-wal")
+        write_ahead = read_write_ahead(log_file)
+        # Read while another process writes, a file can look damaged; then it looks otherwise a moment later.
+        if write_ahead.is_damaged and not (self._read_only and read_write_ahead(log_file) != write_ahead):
             raise JournalCorrupt(
                 f"{self.path}-wal is damaged, and acknowledged entries behind the damage would be lost; {self._cure}"
             )
+        if self._read_only:
+            return
         if write_ahead.torn:
             log.warning(
                 "the last write was cut short path=%s pages=%d: it was never acknowledged and is dropped",
