@@ -100,6 +100,14 @@ pictures: $(PY_READY) $(WEB_BUILT) ## take the docs' screenshots anew, with the 
 soak-core: $(PY_READY) ## live a million random schedules of the core: make soak-core SEED=1
 	@$(BIN)/python -m tests.worlds.schedules --schedules 1000000 --seed $(SEED) $(ARGS)
 
+# It works on a copy under build/, whose settings leave out what the subset does not need; a full run takes about 25 minutes.
+.PHONY: mutate
+mutate: $(PY_READY) ## plant small faults in the core, one by one, and count which of them the tests notice
+	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(PIP_INSTALL) 'mutmut==3.8.1'
+	@rm -rf build/mutate; mkdir -p build/mutate; cp -r src tests build/mutate
+	@$(BIN)/python scripts/mutation_settings.py > build/mutate/pyproject.toml
+	@cd build/mutate && $(CURDIR)/$(BIN)/mutmut run $(ARGS); $(CURDIR)/$(BIN)/mutmut results
+
 .PHONY: test-external
 test-external: $(PY_READY) ## run only the tests that need a service such as Redis
 	@scripts/need.sh redis >/dev/null

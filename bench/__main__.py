@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.harness import Benchmark, Options, as_object, as_text
 
-NAMES = ("core", "fanout", "truth", "redis")
+NAMES = ("core", "fanout", "truth", "faults", "redis")
 
 
 def load(name: str) -> Benchmark:

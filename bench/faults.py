@@ -136,11 +136,11 @@ class Ours:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             answer = await self._client.post("/api/orders", json=body)
-            if answer.status_code != 422:
+            if answer.status_code not in (422, 429):
                 answer.raise_for_status()
                 return True
-            await asyncio.sleep(0.2)
-        note(f"faults: trueup denied an order for 20 s: {answer.json()['error']['message']}")
+            await asyncio.sleep(0.5)
+        note(f"faults: trueup denied an order for 20 s: {answer.text[:200]}")
         return False
 
     async def books(self) -> tuple[Shares, Shares]:
