@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.worlds.schedules import live, run
 
 SCHEDULES = 3_000
@@ -23,3 +24,11 @@ def test_the_schedules_lose_double_cut_and_restart() -> None:
     assert {"OrderReported", "SnapshotTaken", "FeedLost", "RuntimeStarted", "ClockTicked"} <= kinds
     missed = sum(live(seed).belief.counters.get("fills_by_reconcile", 0) for seed in range(200))
     assert missed > 20, "so few fills were lost that healing was hardly tried"
+
+
+@pytest.mark.parametrize(
+    "seed", [65817, 245145, 373258, 497854, 519258, 530029, 680750, 735371, 743331, 757596, 761266, 986861]
+)
+def test_seeds_that_once_ended_beside_the_books(seed: int) -> None:
+    """A list of executions that is older than a leg's newest report once annulled that report's execution."""
+    live(seed)

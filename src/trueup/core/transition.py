@@ -286,6 +286,8 @@ def transit_fallen_totals(
         leg = belief.by_broker.get(report.broker_order_id)
         if leg is None or (leg.residual >= 0 and not leg.unplaced):
             continue
+        if leg.version is not None and (report.version is None or report.version < leg.version):
+            continue  # a list made before the leg's newest report cannot know that report's execution
         if listed is None:
             listed = frozenset(execution.execution_id for execution in executions)
         join = annul_unlisted(leg, listed, source=Source.RECONCILE, at=changes.at)
