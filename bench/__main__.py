@@ -21,10 +21,11 @@ def load(name: str) -> Benchmark:
 def table(objects: list[dict[str, object]]) -> str:
     """A Markdown table of every goal, for `docs/reference/benchmarks.md`."""
     machine = objects[0]["machine"]
+    assert isinstance(machine, dict)
     lines = [
         "# Benchmarks",
         "",
-        f"Measured on {machine}. Made anew by `make bench`.",
+        f"Measured on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}. Made anew by `make bench`.",
         "",
         "| goal | measured | wanted | met |",
         "|---|---:|---:|---|",
