@@ -25,7 +25,8 @@ def table(objects: list[dict[str, object]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Measured on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}. Made anew by `make bench`.",
+        f"Measured on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}. Made anew by"
+        " `make bench`.",
         "",
         "| goal | measured | wanted | met |",
         "|---|---:|---:|---|",
