@@ -365,11 +365,6 @@ class Hub:
     def __len__(self) -> int:
         return len(self._links)
 
-    @property
-    def lagging(self) -> int:
-        """How many clients have a full socket."""
-        return sum(1 for link in self._apart if link.lag is not None)
-
     def has(self, link: Link) -> bool:
         """Whether a client's connection still stands."""
         return link in self._links

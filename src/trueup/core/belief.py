@@ -96,7 +96,6 @@ class Belief:
     last_fill_at: dict[Symbol, datetime] = field(default_factory=dict)
     """When a fill of the symbol was last learned, by our clock."""
     account_report: AccountReport | None = None
-    account_at: datetime | None = None
     cash_base: Decimal | None = None
     flow: Decimal = ZERO
     """Money in (+) and out (-) by all fills; cash is its base plus what flowed since."""

@@ -297,7 +297,6 @@ def _take_account(
     belief: Belief, changes: Changes, account: AccountReport, snapshot: Snapshot, finding: Finding
 ) -> None:
     belief.account_report = account
-    belief.account_at = snapshot.finished_at
     if belief.cash_base is None or not any(finding.ahead.values()):
         belief.cash_base = account.cash
         belief.flow_base = belief.flow
