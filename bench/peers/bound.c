@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,12 @@ static void watch(int fd) {
 }
 
 /* A full socket is waited for: the bound has no queue. */
+/* Like every peer: without it a small send would wait for the acknowledgement of the one before. */
+static void at_once(int fd) {
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
 static void send_all(int fd, const uint8_t *p, size_t n) {
     while (n) {
         ssize_t put = send(fd, p, n, MSG_NOSIGNAL);
@@ -68,7 +75,7 @@ int main(int argc, char **argv) {
             if (fd == door || fd == feed_door) {
                 int got;
                 while ((got = accept4(fd, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
-                    watch(got);
+                    watch(got), at_once(got);
                     if (fd == feed_door) feed = got;
                 }
             } else if (fd == feed) {
