@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from trueup.chaos.paper import folded_anew
 from trueup.core.belief import Belief, new_belief
 from trueup.core.commands import Command, SubmitOrder
 from trueup.core.effects import Effect
@@ -46,7 +47,6 @@ from trueup.core.model import (
     TimeInForce,
 )
 from trueup.core.orders import Leg, Order
-from trueup.core.positions import PositionBook
 from trueup.core.step import step
 from trueup.core.transition import Outcome
 
@@ -200,16 +200,6 @@ def snapshot(
             else None,
         ),
     )
-
-
-def folded_anew(belief: Belief, symbol: Symbol) -> PositionBook:
-    """The book as a fold of all lots makes it, whether or not it needs one; belief stays as it is."""
-    book = belief.book(symbol)
-    needed = book.dirty
-    book.dirty, book.settled = True, None
-    folded = belief.settled_book(symbol)
-    book.dirty, book.settled = needed, None
-    return folded
 
 
 class Desk:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from tests.core.paper_broker import EPOCH, PaperBroker
 
+from trueup.chaos.paper import EPOCH, PaperBroker
 from trueup.core import belief as belief_module
 from trueup.core.belief import Belief, new_belief
 from trueup.core.commands import SubmitOrder

@@ -11,9 +11,8 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.build import folded_anew
-from tests.core.paper_broker import EPOCH, FINAL, PaperBroker
 
+from trueup.chaos.paper import EPOCH, FINAL, PaperBroker, equals_the_books
 from trueup.core.belief import Belief, new_belief
 from trueup.core.events import FeedAcknowledged, FeedLost, FeedRestored, OrderReported, SnapshotTaken
 from trueup.core.model import BrokerOrderId, FeedName, OrderStatus, Side, SnapshotScope, Source, Symbol
@@ -82,25 +81,6 @@ def begin(broker: PaperBroker) -> Belief:
     return belief
 
 
-def assert_equal_books(belief: Belief, broker: PaperBroker) -> None:
-    for order in broker.orders:
-        leg = belief.by_broker[BrokerOrderId(f"b-{order.number}")]
-        assert leg.filled == order.filled, f"b-{order.number} filled"
-        assert leg.status is order.status, f"b-{order.number} status"
-        held = [item for item in leg.executions.values() if not item.busted]
-        assert sum((item.execution.quantity for item in held), Decimal(0)) + leg.residual == leg.filled
-        if order.filled:
-            value = leg.executed_value + leg.residual * leg.residual_price
-            assert abs(value - order.value) < Decimal("1e-20"), f"b-{order.number} value"
-    believed = {symbol: book.quantity for symbol, book in belief.books.items() if book.quantity}
-    assert believed == {Symbol(symbol): quantity for symbol, quantity in broker.positions().items()}
-    for symbol in list(belief.books):
-        running = belief.books[symbol].quantity
-        assert folded_anew(belief, symbol).quantity == running, f"{symbol}: the fold differs from the running quantity"
-    assert belief.cash is not None
-    assert abs(belief.cash - broker.cash()) < Decimal("1e-20")
-
-
 @settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(verbs, min_size=1, max_size=25), st.data())
 def test_belief_equals_the_books_after_a_newer_complete_snapshot(script: list[Verb], data: st.DataObject) -> None:
@@ -119,7 +99,7 @@ def test_belief_equals_the_books_after_a_newer_complete_snapshot(script: list[Ve
         )
     apply_all(belief, delivered)
     apply_all(belief, [broker.snapshot()])
-    assert_equal_books(belief, broker)
+    equals_the_books(belief, broker)
     assert belief.truth.last_result == "clean"
 
 
@@ -136,7 +116,7 @@ def test_what_arrives_late_changes_nothing(script: list[Verb], data: st.DataObje
     late = data.draw(st.lists(st.sampled_from(old), max_size=2 * len(old))) if old else []
     apply_all(belief, late)
     apply_all(belief, [broker.snapshot()])
-    assert_equal_books(belief, broker)
+    equals_the_books(belief, broker)
 
 
 @settings(deadline=None, max_examples=EXAMPLES)

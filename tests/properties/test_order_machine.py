@@ -15,10 +15,8 @@ from decimal import Decimal
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.core.build import folded_anew
-from tests.core.paper_broker import FINAL, PaperBroker
-from tests.properties.test_delivery_order import assert_equal_books
 
+from trueup.chaos.paper import FINAL, PaperBroker, equals_the_books, folded_anew
 from trueup.core.belief import Belief, new_belief
 from trueup.core.commands import CancelOrder, Command, Kill, ReplaceOrder, Resume, SubmitOrder
 from trueup.core.effects import FindOrder, SendCancel, SendOrder, SendReplace
@@ -511,7 +509,7 @@ class OrderMachine(RuleBasedStateMachine):
             self.find(0, True)
         assert not self.finds, "the look-ups never end"
         self.tell(self.broker.snapshot())
-        assert_equal_books(self.belief, self.broker)
+        equals_the_books(self.belief, self.broker)
         for order in self.belief.orders.values():
             assert order.in_doubt is None
         for order in self.belief.open_orders.values():

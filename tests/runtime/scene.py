@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from tests.virtual import VirtualClock, until
-
 from trueup.bus.memory import MemoryBus
+from trueup.chaos.virtual import VirtualClock, until
 from trueup.core.belief import Belief
 from trueup.core.commands import SubmitOrder
 from trueup.core.effects import Denied

@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from tests.runtime.scene import AAPL, MSFT, Scene, exchange, running
-from tests.virtual import VirtualClock, run_virtual, until
 
+from trueup.chaos.virtual import VirtualClock, run_virtual, until
 from trueup.core.events import FeedAcknowledged, FeedLost, FeedRestored, OrderReported, SnapshotFailed, SnapshotTaken
 from trueup.core.model import FeedName, FeedStatus, OrderStatus, TradingState
 from trueup.errors import BadCredentials, FeedEnded

@@ -8,8 +8,8 @@ from decimal import Decimal as D
 
 import pytest
 from tests.runtime.scene import AAPL, MSFT, Scene, exchange, running
-from tests.virtual import VirtualClock, run_virtual, until
 
+from trueup.chaos.virtual import VirtualClock, run_virtual, until
 from trueup.core.commands import CancelOrder, Kill, ReplaceOrder, SubmitOrder
 from trueup.core.events import OrderLookedUp, RequestAnswered
 from trueup.core.model import NewOrder, OrderReport, OrderStatus, RequestKind, RequestOutcome, Side, TradingState

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 
 from tests.runtime.scene import AAPL, Scene, running
-from tests.virtual import VirtualClock, run_virtual
 
+from trueup.chaos.virtual import VirtualClock, run_virtual
 from trueup.errors import FeedEnded
 from trueup.ports import Envelope
 

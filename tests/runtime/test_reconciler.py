@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from tests.runtime.scene import Scene, exchange, running
-from tests.virtual import VirtualClock, run_virtual, until
 
+from trueup.chaos.virtual import VirtualClock, run_virtual, until
 from trueup.core.commands import Reconcile
 from trueup.core.events import SnapshotFailed, SnapshotTaken
 from trueup.core.model import FeedStatus, OrderStatus, Snapshot, SnapshotScope, Source

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from tests.runtime.scene import AAPL, MSFT, Scene, exchange, running
-from tests.virtual import VirtualClock, run_virtual, until
 
+from trueup.chaos.virtual import VirtualClock, run_virtual, until
 from trueup.core.commands import CancelOrder, Kill, SubmitOrder
 from trueup.core.events import RuntimeStarted
 from trueup.core.model import OrderStatus, RequestKind, Side, Symbol, TradingState

@@ -10,9 +10,9 @@ from decimal import Decimal
 
 import pytest
 from tests.core import build
-from tests.virtual import VirtualClock, VirtualLoop, run_virtual, until
 
 from trueup.bus.memory import MemoryBus
+from trueup.chaos.virtual import VirtualClock, VirtualLoop, run_virtual, until
 from trueup.core.belief import new_belief
 from trueup.core.commands import CancelOrder, Kill, Reconcile, Resume, SubmitOrder
 from trueup.core.effects import Effect, SendCancel, SendOrder

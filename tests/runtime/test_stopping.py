@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from tests.runtime.scene import running
-from tests.virtual import VirtualClock, run_virtual
 
+from trueup.chaos.virtual import VirtualClock, run_virtual
 from trueup.runtime.supervisor import Child, Supervisor
 
 

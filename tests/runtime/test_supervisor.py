@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.virtual import VirtualClock, run_virtual
 
+from trueup.chaos.virtual import VirtualClock, run_virtual
 from trueup.errors import BadCredentials, BadInput, Fatal
 from trueup.runtime.supervisor import Child, GaveUp, Restart, Supervisor, final_in
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.virtual import START, Stuck, VirtualClock, run_virtual
+
+from trueup.chaos.virtual import START, Stuck, VirtualClock, run_virtual
 
 
 def test_an_hour_passes_in_a_moment_and_in_order() -> None:

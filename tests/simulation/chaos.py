@@ -20,9 +20,9 @@ from decimal import Decimal
 from typing import TypeVar
 
 from tests.simulation import checkers
-from tests.virtual import VirtualClock, run_virtual
 
 from trueup.bus.memory import MemoryBus
+from trueup.chaos.virtual import VirtualClock, run_virtual
 from trueup.core.belief import Belief
 from trueup.core.commands import CancelOrder, Kill, Reconcile, ReplaceOrder, Resume, SubmitOrder
 from trueup.core.model import (

@@ -8,8 +8,8 @@ from decimal import Decimal as D
 from typing import Any
 
 import pytest
-from tests.virtual import VirtualClock, run_virtual
 
+from trueup.chaos.virtual import VirtualClock, run_virtual
 from trueup.core.events import FrameQuarantined, OrderReported
 from trueup.core.model import (
     ClientOrderId,

@@ -29,6 +29,15 @@ class WallClock:
         return time.monotonic_ns()
 
 
+Random = random.Random
+"""Dice with every kind of draw, for those who may hold some and not make them."""
+
+
+def seeded(seed: int, name: str = "") -> Random:
+    """Such dice; the same seed and name give the same draws on every machine."""
+    return random.Random(f"{seed}:{name}" if name else seed)
+
+
 class Dice:
     """A named stream of random draws; the same seed and name give the same draws, whatever the other streams do."""
 

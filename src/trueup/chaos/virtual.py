@@ -1,8 +1,9 @@
 """Virtual time: an event loop whose clock jumps to the next thing to do, so that an hour passes in a moment.
 
-No socket, no thread and no real waiting: what runs here depends on nothing but its inputs, and runs again in exactly
-the same order. Work meant for a thread is done at once, and its answer delivered after `disk_s` of virtual time.
-A program that can go no further, or that spins without letting time pass, fails with a word about it.
+For: running a whole runtime, unchanged, through hours in moments. Work meant for a thread is done at once, and its
+answer delivered after `disk_s` of virtual time. A program that can go no further, or that spins without letting time
+pass, fails with a word about it. Not for anything that touches a socket. Invariant: no thread and no real waiting; what
+runs here depends on nothing but its inputs, and runs again in exactly the same order.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import heapq
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+
+from trueup.errors import TrueupError
 
 T = TypeVar("T")
 
@@ -91,11 +94,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return timer
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """Do the work now; deliver the answer later."""
+        """Do the work now; deliver the answer, or an error of ours, later. Any other error is raised at once."""
         answer: asyncio.Future[T] = self.create_future()
         try:
             result = func(*args)
-        except Exception as error:
+        except TrueupError as error:
             self._deliver(answer, answer.set_exception, error)
         else:
             self._deliver(answer, answer.set_result, result)
@@ -141,9 +144,10 @@ def run_virtual(main: Coroutine[Any, Any, T], *, disk_s: float = 0.0) -> T:
 
 
 async def until(what: Callable[[], object], *, within_s: float = 60.0, told: str = "") -> None:
-    """Let virtual time pass until `what` holds; AssertionError when it never does."""
+    """Let virtual time pass until `what` holds; raises `Stuck` when it never does."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
     while not what():
-        assert loop.time() < deadline, f"waited {within_s:g} s of virtual time for {told or what}"
+        if loop.time() >= deadline:
+            raise Stuck(f"waited {within_s:g} s of virtual time for {told or what}")
         await asyncio.sleep(0.01)

@@ -1,7 +1,8 @@
 """A broker on paper: books that are right by construction, and every observation that one could make of them.
 
-It shares no code with the reasoning that it judges: a dozen lines of arithmetic over plain dicts. Each change of an
-order raises its version; each leaves behind the stream event that a real broker would have sent.
+For: judging the core without a runtime, a million times over. Not for the shell: an exchange with latencies and faults
+stands in `simulator/`. Invariant: the books share no code with the reasoning that they judge; each change of an order
+raises its version, and leaves behind the stream event that a real broker would have sent.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from trueup.chaos.violation import demand
+from trueup.core.belief import Belief
 from trueup.core.events import OrderReported, SnapshotTaken
 from trueup.core.model import (
     AccountId,
@@ -30,6 +33,7 @@ from trueup.core.model import (
     Symbol,
     TimeInForce,
 )
+from trueup.core.positions import PositionBook
 
 EPOCH = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
 FINAL = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.REPLACED}
@@ -53,14 +57,17 @@ class PaperOrder:
 
     @property
     def live(self) -> list[tuple[str, Decimal, Decimal, datetime, Decimal]]:
+        """Executions that stand."""
         return [execution for execution in self.executions if execution[0] not in self.busted]
 
     @property
     def filled(self) -> Decimal:
+        """Shares executed and not busted."""
         return sum((execution[1] for execution in self.live), Decimal(0))
 
     @property
     def value(self) -> Decimal:
+        """What they cost."""
         return sum((execution[1] * execution[2] for execution in self.live), Decimal(0))
 
 
@@ -79,6 +86,7 @@ class PaperBroker:
     def place(
         self, symbol: str, side: Side, quantity: int | Decimal, client_order_id: str | None = None
     ) -> OrderReported:
+        """Put a new order into the books."""
         order = PaperOrder(
             len(self.orders), symbol, side, Decimal(quantity), client_order_id or f"ext-{len(self.orders)}"
         )
@@ -86,6 +94,7 @@ class PaperBroker:
         return self._changed(order, ExecType.NEW)
 
     def fill(self, number: int, quantity: int | Decimal, price: str | Decimal) -> OrderReported | None:
+        """Execute a part; None when nothing is left to execute."""
         order = self.orders[number]
         quantity = min(Decimal(quantity), order.quantity - order.filled)
         if quantity <= 0 or order.status in FINAL:
@@ -99,6 +108,7 @@ class PaperBroker:
         return self._changed(order, ExecType.TRADE, execution=self._execution(order, order.executions[-1]))
 
     def finish(self, number: int, status: OrderStatus, exec_type: ExecType) -> OrderReported | None:
+        """End an order; None when it has ended."""
         order = self.orders[number]
         if order.status in FINAL:
             return None
@@ -106,12 +116,15 @@ class PaperBroker:
         return self._changed(order, exec_type)
 
     def cancel(self, number: int) -> OrderReported | None:
+        """End an order as cancelled."""
         return self.finish(number, OrderStatus.CANCELED, ExecType.CANCELED)
 
     def request_cancel(self, number: int) -> OrderReported | None:
+        """Ask for a cancel."""
         return self.finish(number, OrderStatus.PENDING_CANCEL, ExecType.PENDING_CANCEL)
 
     def refuse_cancel(self, number: int) -> OrderReported | None:
+        """Let a cancel come to nothing."""
         order = self.orders[number]
         if order.status is not OrderStatus.PENDING_CANCEL:
             return None
@@ -119,6 +132,7 @@ class PaperBroker:
         return self._changed(order, ExecType.CANCEL_REJECTED)
 
     def replace(self, number: int, quantity: int | Decimal, client_order_id: str | None = None) -> OrderReported | None:
+        """Put an order with another quantity into the place of one; None when that has ended."""
         old = self.orders[number]
         if old.status in FINAL:
             return None
@@ -131,6 +145,7 @@ class PaperBroker:
         return event
 
     def bust(self, number: int) -> OrderReported | None:
+        """Annul the newest execution that stands."""
         order = self.orders[number]
         if not order.live:
             return None
@@ -148,6 +163,7 @@ class PaperBroker:
     # --- what one can observe -------------------------------------------------------------------------------------
 
     def row(self, order: PaperOrder) -> OrderReport:
+        """One order as a list shows it."""
         filled = order.filled
         return OrderReport(
             broker_order_id=BrokerOrderId(f"b-{order.number}"),
@@ -177,6 +193,7 @@ class PaperBroker:
         only_open: bool = False,
         known: tuple[BrokerOrderId, ...] = (),
     ) -> SnapshotTaken:
+        """The books at this instant."""
         self._tick()
         rows = tuple(self.row(order) for order in self.orders if not only_open or order.status not in FINAL)
         executions = tuple(self._execution(order, item) for order in self.orders for item in order.live)
@@ -199,6 +216,7 @@ class PaperBroker:
         )
 
     def positions(self) -> dict[str, Decimal]:
+        """Shares per symbol, without zeros."""
         held: dict[str, Decimal] = {}
         for order in self.orders:
             signed = order.filled if order.side is Side.BUY else -order.filled
@@ -206,17 +224,20 @@ class PaperBroker:
         return {symbol: quantity for symbol, quantity in held.items() if quantity}
 
     def cash(self) -> Decimal:
+        """What is left of the opening cash."""
         return self.opening_cash + sum(
             (-order.value if order.side is Side.BUY else order.value for order in self.orders), Decimal(0)
         )
 
     def position_rows(self) -> tuple[PositionReport, ...]:
+        """Positions as a snapshot shows them."""
         return tuple(
             PositionReport(symbol=Symbol(symbol), quantity=quantity, average_price=Decimal(10))
             for symbol, quantity in self.positions().items()
         )
 
     def account_row(self) -> AccountReport:
+        """The account as a snapshot shows it."""
         return AccountReport(
             account_id=AccountId("PAPER"),
             cash=self.cash(),
@@ -263,3 +284,43 @@ class PaperBroker:
         )
         self.events.append(event)
         return event
+
+
+# --- the judge ----------------------------------------------------------------------------------------------------
+
+BOOKS = "belief equals the books"
+_EXACT = Decimal("1e-20")
+
+
+def folded_anew(belief: Belief, symbol: Symbol) -> PositionBook:
+    """The book as a fold of all lots makes it, whether or not it needs one; belief stays as it is."""
+    book = belief.book(symbol)
+    needed = book.dirty
+    book.dirty, book.settled = True, None
+    folded = belief.settled_book(symbol)
+    book.dirty, book.settled = needed, None
+    return folded
+
+
+def equals_the_books(belief: Belief, broker: PaperBroker) -> None:
+    """Raise `Violation` unless every order, position and the cash are believed as the paper broker has them."""
+    for order in broker.orders:
+        name = f"b-{order.number}"
+        leg = belief.by_broker.get(BrokerOrderId(name))
+        demand(leg is not None, BOOKS, f"nothing is known of {name}")
+        assert leg is not None
+        told = (order.status, order.filled)
+        demand((leg.status, leg.filled) == told, BOOKS, f"{name} is {leg.status} {leg.filled}, the books say {told}")
+        held = sum((item.execution.quantity for item in leg.executions.values() if not item.busted), Decimal(0))
+        demand(held + leg.residual == leg.filled, BOOKS, f"{name} holds {held} and {leg.residual} of {leg.filled}")
+        if order.filled:
+            value = leg.executed_value + leg.residual * leg.residual_price
+            demand(abs(value - order.value) < _EXACT, BOOKS, f"{name} is worth {value}, the books say {order.value}")
+    believed = {str(symbol): book.quantity for symbol, book in belief.books.items() if book.quantity}
+    demand(believed == broker.positions(), BOOKS, f"positions are {believed}, the books say {broker.positions()}")
+    for symbol in list(belief.books):
+        running, folded = belief.books[symbol].quantity, folded_anew(belief, symbol).quantity
+        demand(folded == running, "a fold of all lots is the running position", f"{symbol}: {folded} and {running}")
+    cash = belief.cash
+    is_equal = cash is not None and abs(cash - broker.cash()) < _EXACT
+    demand(is_equal, BOOKS, f"cash is {cash}, the books say {broker.cash()}")
