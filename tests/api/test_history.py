@@ -6,8 +6,13 @@ from datetime import datetime
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
 from tests.api.house import House, http_client, running_house
 
+from trueup.api.identity import Role
+from trueup.api.sessions import User
 from trueup.bus import codec
 from trueup.core import belief as belief_module
 from trueup.errors import Busy
@@ -54,6 +59,40 @@ async def test_an_order_is_explained_at_a_moment(house: House) -> None:
         assert [deed["what"] for deed in story["deeds"]] == [f"sent the order as {placed['client_order_id']}"]
         drifts = (await client.get("/api/divergences")).json()
         assert (drifts["drifts"], len(drifts["gaps"])) == ([], 1)
+
+
+async def test_what_is_answered_is_what_the_description_promises(house: House) -> None:
+    async with http_client(house, history=FromMemory(house.journal)) as client:
+        placed = await finished(house, client)
+        await house.lose_feed()
+        described = (await client.get("/openapi.json")).json()
+        validate(described)
+        story = await client.get(f"/api/explain/{placed}", params={"at": house.now.isoformat()})
+        for path, answer in (
+            ("/api/explain/{order_id}", story),
+            ("/api/divergences", await client.get("/api/divergences")),
+        ):
+            content = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+            schema = {**content["schema"], "components": described["components"]}
+            Draft202012Validator(schema).validate(answer.json())
+        told = story.json()
+        assert [line["told"] for line in told["detail"]["timeline"]][:2] == [
+            "order allowed, to be sent",
+            "broker's answer to our request",
+        ]
+        assert told["beliefs"][-1]["filled_quantity"] == 10
+        assert told["beliefs"][-1]["position"] == 10
+        assert told["moment"]["position"] == 10
+
+
+async def test_who_may_only_look_may_ask(house: House) -> None:
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    vera = User(name="vera", role=Role.VIEWER, password_hash=quick.hash("look, not touch"))
+    async with http_client(house, history=FromMemory(house.journal), users=(vera,)) as client:
+        assert (await client.get("/api/divergences")).status_code == 401
+        await client.post("/login", json={"name": "vera", "password": "look, not touch"})
+        assert (await client.get("/api/divergences")).status_code == 200
+        assert (await client.get("/api/explain/o-9")).json()["error"]["code"] == "unknown_order"
 
 
 async def test_what_can_not_be_answered_is_refused_by_name(house: House) -> None:

@@ -7,18 +7,20 @@ from decimal import Decimal
 
 import pytest
 from tests.runtime.scene import broker_id_of, exchange, running
-from tests.virtual import VirtualClock, run_virtual, until
 
+from tests.virtual import VirtualClock, run_virtual, until
 from trueup.core import belief as belief_module
 from trueup.core import transition
-from trueup.core.commands import CancelOrder
+from trueup.core.commands import CancelOrder, Kill, Resume
 from trueup.core.model import OrderId
 from trueup.core.projection import order_detail_view
+from trueup.core.views import ExplanationView
 from trueup.journal.memory import MemoryJournal
-from trueup.runtime.explain import Explanation, divergences, explain
+from trueup.runtime import explain as questions
+from trueup.runtime.explain import divergences, explain
 
 
-def told(journal: MemoryJournal, any_id: str, at: datetime | None = None) -> Explanation:
+def told(journal: MemoryJournal, any_id: str, at: datetime | None = None) -> ExplanationView:
     explanation = explain(journal, any_id, at=at)
     assert explanation is not None
     return explanation
@@ -166,3 +168,60 @@ def test_a_drift_of_positions_is_told_from_suspicion_to_the_entry_that_ended_it(
             assert (drift.believed, drift.reported) == ("0", "7")
 
     run_virtual(main())
+
+
+def test_the_beliefs_between_two_changes_are_those_of_the_moment() -> None:
+    journal, order_id, at = filled_in_the_dark()
+    story = told(journal, order_id)
+    assert story.detail.timeline[0].told == "order allowed, to be sent"
+    assert "found in the broker's snapshot" in " ".join(line.told for line in story.detail.timeline)
+    assert story.beliefs_end_at is None
+    for back in (0.0, 0.5, 4.0, 12.0, 21.0):
+        asked = at + timedelta(seconds=10 - back)
+        believed = [view for view in story.beliefs if view.at <= asked]
+        moment = told(journal, order_id, asked).moment
+        assert moment is not None
+        assert moment.order is not None
+        now = believed[-1]
+        assert (now.detail, now.filled_quantity) == (moment.order.detail, moment.order.filled_quantity)
+        assert (now.position, now.trading_state) == (moment.position, moment.trading_state)
+        assert (now.broker_events, bool(now.gap)) == (moment.broker_events, moment.gap is not None)
+    assert story.beliefs[-1].filled_quantity == 40
+    assert story.beliefs[-1].position == 40
+
+
+def test_an_inferred_fill_is_marked_once_a_real_one_has_named_it() -> None:
+    journal, order_id, _ = filled_in_the_dark()
+    fills = [fill for line in told(journal, order_id).detail.timeline for fill in line.fills]
+    assert [(fill.inferred, fill.quantity, fill.replaced) for fill in fills if fill.inferred] == [(True, 40, 40)]
+    assert [(fill.quantity, bool(fill.execution_id)) for fill in fills if fill.replaces_inferred] == [(40, True)]
+
+
+def test_a_kill_and_what_was_done_meanwhile_stand_in_the_story() -> None:
+    async def main() -> None:
+        async with running() as scene:
+            await scene.up()
+            order = await scene.working()
+            await scene.house.sequencer.submit(Kill(at=scene.now(), reason="enough"))
+            await until(lambda: order.is_terminal, told="the cancel")
+            await VirtualClock().sleep(1)
+            await scene.house.sequencer.submit(Resume(at=scene.now(), reason="it was nothing"))
+            await VirtualClock().sleep(1)
+            other = await scene.working()
+            assert isinstance(scene.journal, MemoryJournal)
+            story = told(scene.journal, order.order_id)
+            (band,) = [band for band in story.bands if band.kind == "kill"]
+            assert (band.demand, band.reason, band.closed_at is not None) == ("KILLED", "enough", True)
+            assert "kill switch engaged by human: enough" in [deed.what for deed in story.meanwhile]
+            assert story.beliefs[-1].trading_state == "KILLED"
+            assert [band.kind for band in told(scene.journal, other.order_id).bands if band.kind == "kill"] == []
+
+    run_virtual(main())
+
+
+def test_more_changes_than_one_answer_tells_are_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, order_id, _ = filled_in_the_dark()
+    every = told(journal, order_id).beliefs
+    monkeypatch.setattr(questions, "BELIEFS_TOLD", 2)
+    story = told(journal, order_id)
+    assert (story.beliefs, story.beliefs_end_at) == (every[:2], every[2].at)

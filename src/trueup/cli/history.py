@@ -96,12 +96,16 @@ def _show(story: dict[str, Any]) -> None:
     out.print(f"known as {', '.join(name for name in names if name)}", style="dim", markup=False, soft_wrap=True)
     if story["moment"] is not None:
         _show_moment(story["moment"])
-    out.print(_timeline(detail["timeline"], story["deeds"]))
+    out.print(_timeline(detail["timeline"], [*story["deeds"], *story["meanwhile"]]))
     if detail["executions"]:
         out.print(_executions(detail["executions"]))
     for gap in detail["gaps"]:
         end = _clock(gap["closed_at"]) if gap["closed_at"] else "now"
         out.print(f"gap {_clock(gap['opened_at'])} to {end}: {gap['reason']}", style="yellow", markup=False)
+    for band in story["bands"]:
+        end = _clock(band["closed_at"]) if band["closed_at"] else "now"
+        demand = f"{band['demand']} demanded by {band['name']}"
+        out.print(f"{demand} {_clock(band['opened_at'])} to {end}: {band['reason']}", style="yellow", markup=False)
 
 
 def _show_moment(moment: dict[str, Any]) -> None:
@@ -113,7 +117,10 @@ def _show_moment(moment: dict[str, Any]) -> None:
     else:
         filled = f"{number(believed['filled_quantity'])} of {number(believed['quantity'])} filled"
         doubt = f", its {believed['in_doubt']} in doubt" if believed["in_doubt"] else ""
-        out.print(f"  believed {believed['detail']}, {filled}, learned by {believed['source']}{doubt}", markup=False)
+        held = f"{number(moment['position'])} {believed['symbol']} held"
+        out.print(
+            f"  believed {believed['detail']}, {filled}, learned by {believed['source']}{doubt}; {held}", markup=False
+        )
     sure = "never proven" if lag is None else f"truth lag {span(float(lag))}"
     gap = f", a gap was open: {moment['gap']['reason']}" if moment["gap"] is not None else ""
     out.print(
@@ -122,7 +129,7 @@ def _show_moment(moment: dict[str, Any]) -> None:
     for line in moment["ahead"]:
         late = _span_between(moment["at"], line["arrived_at"])
         out.print(
-            f"  the broker knew already, and we {late} later by {line['source']}: {line['event']} {line['text']}",
+            f"  the broker knew already, and we {late} later by {line['source']}: {line['told']} {line['text']}",
             style="yellow",
             markup=False,
         )
@@ -132,18 +139,21 @@ def _show_moment(moment: dict[str, Any]) -> None:
 
 def _timeline(lines: list[dict[str, Any]], deeds: list[dict[str, Any]]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="what we learned and did", title_justify="left")
-    for title in ("entry", "when (UTC)", "event", "by", "broker knew", "late", "status after", "filled", "note"):
+    for title in ("entry", "when (UTC)", "what", "by", "broker knew", "late", "status after", "filled", "note"):
         _column(table, title, ("entry", "late", "filled"))
     told = [(line["offset"], 0, line) for line in lines] + [(deed["offset"], 1, deed) for deed in deeds]
     for offset, kind, item in sorted(told, key=lambda each: each[:2]):
         if kind:
-            table.add_row(str(offset), _clock(item["at"]), "→", "us", "", "", "", "", item["what"], style="cyan")
+            times = f" ({item['times']} times)" if item["times"] > 1 else ""
+            table.add_row(
+                str(offset), _clock(item["at"]), "→", "us", "", "", "", "", item["what"] + times, style="cyan"
+            )
             continue
         known = item["broker_at"]
         table.add_row(
             str(offset),
             _clock(item["arrived_at"]),
-            item["event"],
+            item["told"],
             item["source"],
             "–" if known is None else _clock(known),
             "–" if known is None else _span_between(known, item["arrived_at"]),
@@ -193,12 +203,13 @@ def drift(state: StateOption = None, url: UrlOption = None, as_json: JsonFlag = 
         out.print(_drifts(told["drifts"]))
     if told["gaps"]:
         out.print(_gaps(told["gaps"]))
-    out.print(f"{told['folded_to']:,} entries were folded", style="dim")
+    older = f"; {told['left_out']:,} older ones are left out" if told["left_out"] else ""
+    out.print(f"{told['folded_to']:,} entries were folded{older}", style="dim")
 
 
 def _drifts(drifts: list[dict[str, Any]]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="drift", title_justify="left")
-    for title in ("first seen (UTC)", "lasted", "kind", "of", "believed", "broker said", "ended", "cause and healing"):
+    for title in ("first seen (UTC)", "lasted", "kind", "of", "believed", "broker said", "ended", "cause", "healed by"):
         _column(table, title, ())
     for row in drifts:
         ended = row["ended_at"]
@@ -212,6 +223,7 @@ def _drifts(drifts: list[dict[str, Any]]) -> RenderableType:
             row["reported"],
             end,
             row["cause"],
+            row["ended_by"],
             style="yellow" if ended is None else "",
         )
     return table

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from trueup.core.belief import Belief
-from trueup.core.model import ZERO, FeedName, FeedStatus, OrderStatus, Quote, Symbol, TradingState
+from trueup.core.model import ZERO, ExecType, FeedName, FeedStatus, OrderStatus, Quote, Source, Symbol, TradingState
 from trueup.core.orders import Fill, Held, Leg, Order, TimelineEntry
 from trueup.core.transition import NotedFill, Outcome, drift_view, gap_view
 from trueup.core.views import (
@@ -34,6 +34,7 @@ from trueup.core.views import (
     SeedStatus,
     SystemSnapshotView,
     TimelineEntryView,
+    TimelineFillView,
     TradeExecutedView,
     View,
 )
@@ -165,7 +166,7 @@ def order_story_view(order: Order, timeline: Iterable[TimelineEntry], gaps: Iter
     ends = order.updated_at if order.is_terminal else None
     return OrderDetailView(
         order=order_view(order),
-        timeline=tuple(timeline_entry_view(entry) for entry in timeline),
+        timeline=timeline_view(timeline),
         executions=tuple(_order_executions(order)),
         gaps=tuple(
             gap
@@ -175,8 +176,32 @@ def order_story_view(order: Order, timeline: Iterable[TimelineEntry], gaps: Iter
     )
 
 
-def timeline_entry_view(entry: TimelineEntry) -> TimelineEntryView:
-    """One line of an order's story."""
+def timeline_view(lines: Iterable[TimelineEntry]) -> tuple[TimelineEntryView, ...]:
+    """The lines of an order's story, each inferred fill with how much of it a later line has named."""
+    lines = tuple(lines)
+    named = _named_later(lines)
+    return tuple(_timeline_entry_view(entry, place, named) for place, entry in enumerate(lines))
+
+
+def _named_later(lines: tuple[TimelineEntry, ...]) -> dict[tuple[int, int], Decimal]:
+    """Place of an inferred fill (line, fill) -> how many of its shares real executions have named since."""
+    named: dict[tuple[int, int], Decimal] = {}
+    waiting: list[tuple[tuple[int, int], Decimal]] = []
+    for line, entry in enumerate(lines):
+        for place, fill in enumerate(entry.fills):
+            if fill.inferred:
+                waiting.append(((line, place), fill.quantity))
+            left = fill.quantity if fill.replaces_inferred else ZERO
+            while left > 0 and waiting:
+                which, open_quantity = waiting[0]
+                taken = min(left, open_quantity)
+                named[which] = named.get(which, ZERO) + taken
+                left -= taken
+                waiting[:1] = [(which, open_quantity - taken)] if open_quantity > taken else []
+    return named
+
+
+def _timeline_entry_view(entry: TimelineEntry, place: int, named: dict[tuple[int, int], Decimal]) -> TimelineEntryView:
     return TimelineEntryView(
         offset=entry.offset,
         event=entry.event,
@@ -187,7 +212,84 @@ def timeline_entry_view(entry: TimelineEntry) -> TimelineEntryView:
         filled_after=entry.filled_after,
         text=entry.text or "; ".join(_fill_text(fill) for fill in entry.fills),
         changed=entry.changed,
+        told=_told(entry),
+        fills=tuple(_timeline_fill_view(fill, named.get((place, each), ZERO)) for each, fill in enumerate(entry.fills)),
     )
+
+
+def _timeline_fill_view(fill: Fill, replaced: Decimal) -> TimelineFillView:
+    return TimelineFillView(
+        kind=fill.kind,
+        quantity=fill.quantity,
+        price=_price(fill.price),
+        execution_id=fill.held.execution.execution_id if fill.held is not None else "",
+        inferred=fill.inferred,
+        replaces_inferred=fill.replaces_inferred,
+        replaced=replaced,
+    )
+
+
+_TOLD: dict[str, str] = {
+    "intent": "order allowed, to be sent",
+    "denied": "order denied by our own checks, never sent",
+    "submit_accepted": "broker took the order",
+    "submit_refused": "broker refused the order",
+    "submit_not_sent": "order was not sent",
+    "submit_in_doubt": "whether the order reached the broker is not known",
+    "cancel_intent": "cancel wanted",
+    "cancel_accepted": "broker took the request to cancel",
+    "cancel_refused": "broker refused to cancel",
+    "cancel_not_sent": "request to cancel was not sent",
+    "cancel_in_doubt": "whether the request to cancel reached the broker is not known",
+    "cancel_overdue": "cancel is overdue",
+    "replace_intent": "new terms wanted",
+    "replace_accepted": "broker took the new terms",
+    "replace_refused": "broker refused the new terms",
+    "replace_not_sent": "new terms were not sent",
+    "replace_in_doubt": "whether the new terms reached the broker is not known",
+    "reply_lost": "the broker's answer was lost",
+    "not_found": "broker does not find it",
+    "never_arrived": "taken for never arrived",
+    "ABSENT": "broker's books do not have it",
+    ExecType.NEW: "broker works the order",
+    ExecType.TRADE: "fill",
+    ExecType.TRADE_CANCEL: "fill annulled by the broker",
+    ExecType.TRADE_CORRECT: "fill corrected by the broker",
+    ExecType.PENDING_NEW: "broker has the order",
+    ExecType.PENDING_CANCEL: "broker has the request to cancel",
+    ExecType.PENDING_REPLACE: "broker has the request for new terms",
+    ExecType.CANCELED: "cancelled",
+    ExecType.REPLACED: "replaced by new terms",
+    ExecType.REJECTED: "rejected by the broker",
+    ExecType.EXPIRED: "expired",
+    ExecType.DONE_FOR_DAY: "done for the day",
+    ExecType.SUSPENDED: "suspended by the broker",
+    ExecType.STOPPED: "held at a guaranteed price",
+    ExecType.CALCULATED: "being settled by the broker",
+    ExecType.RESTATED: "restated by the broker",
+    ExecType.CANCEL_REJECTED: "broker refused to cancel",
+    ExecType.REPLACE_REJECTED: "broker refused the new terms",
+    ExecType.UNKNOWN: "broker said something we do not know",
+}
+
+_ASKED: dict[Source, str] = {
+    Source.STREAM: "broker told how it stands",
+    Source.REPLY: "broker's answer to our request",
+    Source.POLL: "found by a poll",
+    Source.RECONCILE: "found in the broker's snapshot",
+    Source.LOOKUP: "found by looking it up",
+    Source.COMMAND: "status",
+    Source.RUNTIME: "status",
+}
+
+
+def _told(entry: TimelineEntry) -> str:
+    """What one line says, for people; the status of a question's answer is named by the way that it came."""
+    if entry.event != ExecType.STATUS:
+        return _TOLD.get(entry.event) or entry.event.replace("_", " ").lower()
+    if any(fill.inferred for fill in entry.fills):
+        return f"fill inferred from the broker's total, {_ASKED[entry.source]}"
+    return f"fill, {_ASKED[entry.source]}" if entry.fills else _ASKED[entry.source]
 
 
 def _fill_text(fill: Fill) -> str:
@@ -478,6 +580,7 @@ def kill_switch_view(belief: Belief) -> KillSwitchView | None:
         timestamp=kill.at,
         state=belief.trading_state.value,
         open_orders_remaining=len(belief.open_orders),
+        asked_by=kill.asked_by,
     )
 
 

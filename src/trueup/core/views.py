@@ -160,8 +160,28 @@ class OrderView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineFillView:
+    """Shares that one line of a story added or took; `kind` is fill, bust or correction.
+
+    `inferred`: the broker's total says so and no execution did yet; `replaced` of those shares have been named by real
+    executions since. `replaces_inferred`: this is such a real execution. Neither counts twice.
+    """
+
+    kind: str
+    quantity: Decimal
+    price: Decimal | None
+    execution_id: str
+    replaced: Decimal
+    inferred: bool = False
+    replaces_inferred: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntryView:
-    """One line of an order's story: what came, how, when the broker says, when it arrived, what we believed then."""
+    """One line of an order's story: what came, how, when the broker says, when it arrived, what we believed then.
+
+    `event` is a word for programs, `told` the same for people.
+    """
 
     offset: int
     event: str
@@ -172,6 +192,8 @@ class TimelineEntryView:
     filled_after: Decimal
     text: str = ""
     changed: bool = True
+    told: str = ""
+    fills: tuple[TimelineFillView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +259,7 @@ class CircuitBreakerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillSwitchView:
-    """`risk:kill_switch`; `action` is activate or deactivate, `operator` human or system."""
+    """`risk:kill_switch`; `action` is activate or deactivate, `operator` human or system, `asked_by` a name."""
 
     action: str
     reason: str
@@ -245,6 +267,7 @@ class KillSwitchView:
     timestamp: datetime
     state: str = ""
     open_orders_remaining: int = 0
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +405,115 @@ class SystemSnapshotView:
     pending_approvals: tuple[PendingApprovalView, ...]
     alerts: tuple[RiskAlertView, ...] = ()
     signals: tuple[SignalView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeedView:
+    """What was set about, at which entry and when, in a line for people; `times` when the same was done in a row."""
+
+    offset: int
+    at: datetime
+    what: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandView:
+    """A stretch in which somebody demanded a trading state; `kind` is kill or breaker. On while `closed_at` is None."""
+
+    kind: str
+    name: str
+    demand: str
+    reason: str
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BelievedView:
+    """What was believed from `at` on, until the next of these: of an order, of its symbol, and of ourselves.
+
+    `position` is the signed quantity held of the order's symbol. `gap` names the gap that is open ("" when none);
+    while one is, `proved_at` is the last instant at which belief is known to have equalled the broker's books.
+    """
+
+    at: datetime
+    offset: int
+    detail: str
+    filled_quantity: Decimal
+    in_doubt: str
+    source: str
+    position: Decimal
+    trading_state: str
+    broker_events: str
+    gap: str
+    proved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomentView:
+    """What was believed at one time. `order` is None when nothing was known of it yet.
+
+    `ahead` are the lines whose facts the broker had by then and that reached us later; `truth_lag_s` seconds.
+    """
+
+    at: datetime
+    offset: int
+    order: OrderView | None
+    trading_state: str
+    broker_events: str
+    truth_lag_s: Decimal | None
+    gap: GapView | None
+    ahead: tuple[TimelineEntryView, ...] = ()
+    position: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationView:
+    """`/api/explain/{id}`: one order's story up to entry `folded_to`, and what we did for it.
+
+    `moment` is there when one was asked about. `meanwhile` is what was done about the account while the order lived.
+    `beliefs` are the changes of what was believed, oldest first; from `beliefs_end_at` on there were too many to tell.
+    """
+
+    detail: OrderDetailView
+    deeds: tuple[DeedView, ...]
+    moment: MomentView | None
+    folded_to: int
+    folded_at: datetime | None = None
+    meanwhile: tuple[DeedView, ...] = ()
+    bands: tuple[BandView, ...] = ()
+    beliefs: tuple[BelievedView, ...] = ()
+    beliefs_end_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivergenceView:
+    """One drift from its first suspicion to its end, in every form that it took; `ended_by` is "" while it stands."""
+
+    id: str
+    kind: str
+    subject: str
+    state: str
+    believed: str
+    reported: str
+    first_seen_at: datetime
+    ended_at: datetime | None
+    trued_up: bool
+    cause: str
+    history: tuple[DriftView, ...]
+    ended_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivergencesView:
+    """`/api/divergences`: every drift and every gap in a journal, oldest first, without the oldest `left_out`."""
+
+    drifts: tuple[DivergenceView, ...]
+    gaps: tuple[GapView, ...]
+    folded_to: int
+    folded_at: datetime | None = None
+    left_out: int = 0
 
 
 View = (

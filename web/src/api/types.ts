@@ -137,6 +137,7 @@ export interface KillSwitchView {
   timestamp: string;
   state: string;
   open_orders_remaining: number;
+  asked_by: string;
 }
 
 export interface FeedDisconnectedView {
@@ -243,6 +244,16 @@ export interface SystemSnapshotView {
   signals: readonly SignalView[];
 }
 
+export interface TimelineFillView {
+  kind: string;
+  quantity: number;
+  price: number | null;
+  execution_id: string;
+  replaced: number;
+  inferred: boolean;
+  replaces_inferred: boolean;
+}
+
 export interface TimelineEntryView {
   offset: number;
   event: string;
@@ -253,6 +264,8 @@ export interface TimelineEntryView {
   filled_after: number;
   text: string;
   changed: boolean;
+  told: string;
+  fills: readonly TimelineFillView[];
 }
 
 export interface OrderDetailView {
@@ -260,6 +273,83 @@ export interface OrderDetailView {
   timeline: readonly TimelineEntryView[];
   executions: readonly TradeExecutedView[];
   gaps: readonly GapView[];
+}
+
+export interface DeedView {
+  offset: number;
+  at: string;
+  what: string;
+  times: number;
+}
+
+export interface MomentView {
+  at: string;
+  offset: number;
+  order: OrderView | null;
+  trading_state: string;
+  broker_events: string;
+  truth_lag_s: number | null;
+  gap: GapView | null;
+  ahead: readonly TimelineEntryView[];
+  position: number | null;
+}
+
+export interface BandView {
+  kind: string;
+  name: string;
+  demand: string;
+  reason: string;
+  opened_at: string;
+  closed_at: string | null;
+}
+
+export interface BelievedView {
+  at: string;
+  offset: number;
+  detail: string;
+  filled_quantity: number;
+  in_doubt: string;
+  source: string;
+  position: number;
+  trading_state: string;
+  broker_events: string;
+  gap: string;
+  proved_at: string | null;
+}
+
+export interface ExplanationView {
+  detail: OrderDetailView;
+  deeds: readonly DeedView[];
+  moment: MomentView | null;
+  folded_to: number;
+  folded_at: string | null;
+  meanwhile: readonly DeedView[];
+  bands: readonly BandView[];
+  beliefs: readonly BelievedView[];
+  beliefs_end_at: string | null;
+}
+
+export interface DivergenceView {
+  id: string;
+  kind: string;
+  subject: string;
+  state: string;
+  believed: string;
+  reported: string;
+  first_seen_at: string;
+  ended_at: string | null;
+  trued_up: boolean;
+  cause: string;
+  history: readonly DriftView[];
+  ended_by: string;
+}
+
+export interface DivergencesView {
+  drifts: readonly DivergenceView[];
+  gaps: readonly GapView[];
+  folded_to: number;
+  folded_at: string | null;
+  left_out: number;
 }
 
 export interface ChannelMap {

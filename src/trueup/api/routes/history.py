@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query, Response
 
 from trueup.api.deps import Gateway, GatewayDep, History
 from trueup.api.schemas import ErrorBody, refusal
+from trueup.core.views import DivergencesView, ExplanationView
 
 router = APIRouter(prefix="/api", tags=["history"])
 
@@ -24,7 +25,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/explain/{order_id:path}", responses=_REFUSED)
+@router.get("/explain/{order_id:path}", response_model=ExplanationView, responses=_REFUSED)
 async def explain(
     gateway: GatewayDep,
     order_id: str,
@@ -41,7 +42,7 @@ async def explain(
     return Response(told, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-@router.get("/divergences", responses={503: _REFUSED[503]})
+@router.get("/divergences", response_model=DivergencesView, responses={503: _REFUSED[503]})
 async def divergences(gateway: GatewayDep) -> Response:
     """Every drift from its first suspicion to its end, and every gap, oldest first."""
     told = await _history(gateway).divergences()
