@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from trueup.brokers.alpaca.trading_stream import TradingStream
     from trueup.brokers.alpaca.websocket import StreamOptions
     from trueup.bus.redis import RedisBus, RedisLink
+    from trueup.bus.shelf import RedisShelf
     from trueup.core.model import BrokerOrderId, ClientOrderId, NewOrder, OrderChange, OrderReport, Snapshot
     from trueup.journal.repair import Examination
     from trueup.ports import Clock, SnapshotRequest, Strategy
@@ -453,18 +455,35 @@ def _gateway_options(settings: Settings, folder: Path | None = None) -> GatewayO
     from trueup.bus import codec
     from trueup.runtime.clock import secret
 
+    users = _users(settings.users)
     return GatewayOptions(
         codec=codec,
         host=settings.host,
         port=settings.port,
         token=settings.token,
         allowed_hosts=settings.allowed_hosts,
-        users=_users(settings.users),
+        gateway_token=settings.gateway_token if folder is not None else "",
+        users=users,
         secret=secret,
+        shelf=_shelf(settings) if settings.redis_url and (settings.token or users) else None,
+        shelf_key=_shelf_key(settings, users),
         connections=settings.connections,
         connections_per_address=settings.connections_per_address,
         history=None if folder is None else _History(folder),
     )
+
+
+def _shelf(settings: Settings) -> RedisShelf:
+    from trueup.bus.shelf import RedisShelf
+
+    return RedisShelf(_redis_link(settings))
+
+
+def _shelf_key(settings: Settings, users: tuple[User, ...]) -> bytes:
+    """What signs the logins that gateways share: something that all of them have, and nobody who only has Redis."""
+    hashes = "\n".join(sorted(user.password_hash for user in users))
+    known = settings.gateway_token or settings.token or hashes
+    return hashlib.sha256(f"trueup logins\n{known}".encode()).digest()
 
 
 def _redis_link(settings: Settings) -> RedisLink:
@@ -496,7 +515,14 @@ async def gateway(settings: Settings, *, ready: Callable[[str], None]) -> None:
         async with asyncio.TaskGroup() as group:
             hearing = group.create_task(redis_subscriber(link, mirror))
             options = _gateway_options(settings)
-            await serve_remote(mirror, link.clock, options, runtime_url=settings.runtime_url, ready=listening)
+            await serve_remote(
+                mirror,
+                link.clock,
+                options,
+                runtime_url=settings.runtime_url,
+                credential=settings.gateway_token,
+                ready=listening,
+            )
             hearing.cancel()
     except* BadInput as wrong:
         raise wrong.exceptions[0] from None
@@ -623,7 +649,7 @@ async def kill(settings: Settings, *, reason: str) -> Killed:
     journal: SqliteJournal | None = None
     try:
         journal = SqliteJournal(state_folder(settings) / FILE_NAME)
-        journal.append([Kill(at=clock.now(), reason=reason)])
+        journal.append([Kill(at=clock.now(), reason=reason, asked_by="command line")])
         bind = journal.bind_account
     except JournalUnusable as error:
         not_remembered = str(error)

@@ -4,7 +4,8 @@
     ├── Recoverable           the supervisor restarts the child that raised it
     │   ├── FeedEnded           a stream is over and says why; `retry_after_s` when the broker asked for a pause
     │   ├── BrokerUnavailable   nothing was changed at the broker; asking again is safe
-    │   └── RateLimited         refused for now; `retry_after_s` when known
+    │   ├── RateLimited         refused for now; `retry_after_s` when known
+    │   └── ShelfUnreachable    what several gateways know in common can't be reached
     ├── RequestRefused        the broker's definite no to one request, with its code
     ├── OutcomeUnknown        a request may or may not have been carried out; never retried blindly
     ├── BadInput              what a person or program handed in; names the field and what would be right
@@ -48,6 +49,10 @@ class RateLimited(Recoverable):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ShelfUnreachable(Recoverable):
+    """What several gateways know in common can't be read or written; nothing was changed there, as far as is known."""
 
 
 class RequestRefused(TrueupError):

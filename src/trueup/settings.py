@@ -233,6 +233,15 @@ class Settings:
         secret=True,
         shown="none",
     )
+    gateway_token: str = _setting(
+        "",
+        unit="text",
+        why="What `trueup gateway` shows the runtime, which then believes it about who asks; the same at both, and "
+        "known to no person. It also signs the logins that gateways share through Redis.",
+        parse=_token,
+        secret=True,
+        shown="none",
+    )
     users: Path | None = _setting(  # noqa: RUF009 - it makes a field, and a Path never changes
         None,
         unit="file",

@@ -130,25 +130,25 @@ async def test_logging_out_and_revoking_close_what_was_opened(house: House) -> N
                 assert closed.value.rcvd.code == 1008
 
 
-def test_a_session_ends_by_silence_and_by_age() -> None:
+async def test_a_session_ends_by_silence_and_by_age() -> None:
     clock = HandClock()
     made = iter(f"secret-{number}" for number in range(10_000))
     sessions = Sessions(clock, lambda: next(made))
-    idle = sessions.open(Identity(name="a", role=Role.VIEWER))
+    idle = await sessions.open(Identity(name="a", role=Role.VIEWER))
     clock.passed += IDLE.total_seconds() + 1
-    assert sessions.find(idle) is None
-    busy = sessions.open(Identity(name="a", role=Role.VIEWER))
+    assert await sessions.find(idle) is None
+    busy = await sessions.open(Identity(name="a", role=Role.VIEWER))
     ended: list[str] = []
     sessions.on_end = ended.append
     steps = 0
-    while sessions.find(busy) is not None:
+    while await sessions.find(busy) is not None:
         clock.passed += 600
         steps += 1
     assert abs(steps * 600 - AGE_MAX.total_seconds()) <= 600
     assert len(ended) == 1
     for _ in range(SESSIONS_MAX + 50):
-        sessions.open(Identity(name="a", role=Role.VIEWER))
-    assert len(sessions.listed()) == SESSIONS_MAX
+        await sessions.open(Identity(name="a", role=Role.VIEWER))
+    assert len(await sessions.listed()) == SESSIONS_MAX
 
 
 def test_tries_are_counted_by_address_and_in_all() -> None:

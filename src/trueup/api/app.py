@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from trueup import __version__
-from trueup.api.auth import Gatekeeper, check_reach
+from trueup.api.auth import TOKEN_HOLDER, Gatekeeper, check_reach
 from trueup.api.deps import Answering, Gateway, GatewayOptions, House
 from trueup.api.routes import health, history, logins, orders, portfolio, websocket
 from trueup.api.routes.websocket import ConnectionManager
@@ -67,7 +67,10 @@ def build_app(house: House, options: GatewayOptions) -> FastAPI:
 def guard(app: FastAPI, options: GatewayOptions, clock: Clock) -> None:
     """Put the gatekeeper before everything, and let whoever's session ends lose their connections too."""
     manager: ConnectionManager = app.state.manager
-    kept = Sessions(clock, options.secret)
+    roles = {user.name: user.role for user in options.users}
+    if options.token:
+        roles.setdefault(TOKEN_HOLDER.name, TOKEN_HOLDER.role)
+    kept = Sessions(clock, options.secret, shelf=options.shelf, key=options.shelf_key, roles=roles)
     kept.on_end = manager.end_session
     app.state.sessions = kept
     manager.session_holds = kept.holds

@@ -3,7 +3,8 @@
 A dashboard on localhost can be attacked through its owner's browser: a foreign page may point its own name at this
 address, open our websocket, or post a form. Hence only known host names are served, and a page of another origin is
 refused, whether it asks or listens. Programs show the token in a header; people log in and get a cookie. Neither is
-ever read from an address line. Not for what an order may do (`core/risk.py`).
+ever read from an address line. A gateway without a runtime has looked at its people itself; it shows a credential of
+its own and says for whom it asks, and nobody else is heard on that. Not for what an order may do (`core/risk.py`).
 Invariant: nothing reaches a route without having passed here, websockets included.
 """
 
@@ -15,7 +16,7 @@ import ipaddress
 import json
 import logging
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -24,8 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trueup.api.deps import GatewayOptions
 from trueup.api.identity import LOCAL, Identity, Role
 from trueup.api.schemas import refusal
-from trueup.api.sessions import Passwords, Sessions, Tries
-from trueup.errors import BadInput
+from trueup.api.sessions import TRIES_PER_MINUTE, TRIES_PER_MINUTE_ALL, Passwords, Sessions, Tries
+from trueup.errors import BadInput, ShelfUnreachable
 from trueup.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -62,19 +63,39 @@ NEVER_LIMITED = frozenset({"/api/kill"})
 LOGIN_BYTES_MAX = 4096
 """The largest login that is read."""
 
-_BEARER = Identity(name="token", role=Role.OPERATOR)
+ACTING_FOR, ACTING_ROLE = "trueup-acting-for", "trueup-acting-role"
+"""Headers by which a gateway says for whom it asks: the name, percent-encoded, and the role."""
+
+NOT_A_GATEWAY = "not_a_gateway"
+"""What is answered to whoever asks for another one and may not."""
+
+NAME_LENGTH_MAX = 128
+"""The longest name that a gateway may vouch for."""
+
+TOKEN_HOLDER = Identity(name="token", role=Role.OPERATOR)
+_GATEWAY = Identity(name="gateway", role=Role.VIEWER)
 
 
 def check_reach(options: GatewayOptions) -> None:
     """Raises `BadInput` when other machines would be let in without a token, or with a short one."""
     if options.token and len(options.token) < TOKEN_LENGTH_MIN:
         raise BadInput(f"the token must have at least {TOKEN_LENGTH_MIN} characters", field="token")
-    if not options.token and not options.users and not _is_loopback(options.host):
+    if options.gateway_token and len(options.gateway_token) < TOKEN_LENGTH_MIN:
+        raise BadInput(f"gateway_token must have at least {TOKEN_LENGTH_MIN} characters", field="gateway_token")
+    if options.gateway_token and options.gateway_token == options.token:
+        raise BadInput(
+            "gateway_token must not be the token: whoever has it may act in anybody's name", field="gateway_token"
+        )
+    if _is_open(options) and not _is_loopback(options.host):
         raise BadInput(
             f"host {options.host} lets other machines in; give a token of at least {TOKEN_LENGTH_MIN} characters, "
             "or users, or listen on 127.0.0.1",
             field="token",
         )
+
+
+def _is_open(options: GatewayOptions) -> bool:
+    return not (options.token or options.users or options.gateway_token)
 
 
 def _is_loopback(host: str) -> bool:
@@ -112,7 +133,9 @@ class Gatekeeper:
     def __init__(self, app: ASGIApp, options: GatewayOptions, sessions: Sessions, clock: Clock) -> None:
         self._app = app
         self._token = options.token.encode()
-        self._is_open = not options.token and not options.users
+        self._gateway_token = options.gateway_token.encode()
+        self._is_open = _is_open(options)
+        self._shelf = options.shelf
         self._names = _LOCAL_NAMES | {options.host.lower()} | {name.lower() for name in options.allowed_hosts}
         bound = _address(options.host)
         self._any_address = bound is not None and bound.is_unspecified
@@ -133,9 +156,9 @@ class Gatekeeper:
             if scope["path"] == "/login":
                 answer = await self._log_in(scope, receive, headers)
             elif scope["path"] == "/logout":
-                answer = self._log_out(headers)
+                answer = await self._log_out(headers)
         if answer is None:
-            answer = self._admit(scope, headers)
+            answer = await self._admit(scope, headers)
         if answer is None:
             await self._app(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
@@ -163,11 +186,14 @@ class Gatekeeper:
         # A bare address can't be pointed here by somebody else's name server.
         return name in self._names or (self._any_address and _address(name) is not None)
 
-    def _admit(self, scope: Scope, headers: Headers) -> Response | None:
+    async def _admit(self, scope: Scope, headers: Headers) -> Response | None:
         """Leaves in the scope who that is; an answer when it may not."""
         if scope["path"] in OPEN_PATHS:
             return None
-        identity = self._identify(headers)
+        try:
+            identity = await self._identify(headers)
+        except _NotBelieved as why:
+            return _no(403, NOT_A_GATEWAY, str(why), ACTING_FOR)
         is_page = scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith("/api")
         if identity is None:
             if is_page and "text/html" in headers.get("accept", ""):
@@ -184,28 +210,41 @@ class Gatekeeper:
             return _no(429, "too_many_commands", "too many commands in one minute; a kill is never refused", "")
         return None
 
-    def _identify(self, headers: Headers) -> Identity | None:
+    async def _identify(self, headers: Headers) -> Identity | None:
+        scheme, _, shown = headers.get("authorization", "").partition(" ")
+        shown = shown.strip() if scheme.lower() == "bearer" else ""
+        if _matches(shown, self._gateway_token):
+            return _vouched_for(headers)
+        if ACTING_FOR in headers or ACTING_ROLE in headers:
+            raise _NotBelieved("only a gateway that shows TRUEUP_GATEWAY_TOKEN may ask for somebody else")
         if self._is_open:
             return LOCAL
-        scheme, _, shown = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._matches(shown.strip()):
-            return _BEARER
-        return self._sessions.find(_cookie(headers))
-
-    def _matches(self, shown: str) -> bool:
-        return bool(self._token) and hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), self._token)
+        if _matches(shown, self._token):
+            return TOKEN_HOLDER
+        return await self._sessions.find(_cookie(headers))
 
     # --- logging in and out ---
 
     async def _log_in(self, scope: Scope, receive: Receive, headers: Headers) -> Response:
         wants_page = "text/html" in headers.get("accept", "")
-        if not self._logins.allow(_caller(scope)):
+        try:
+            return await self._try_login(scope, receive, headers, wants_page)
+        except ShelfUnreachable as away:
+            log.warning("nobody can log in reason=%s", away)
+            told = "logins are shared between gateways through Redis, which is away; show the token, or wait"
+            return _no(503, "unavailable", told, "")
+
+    async def _try_login(self, scope: Scope, receive: Receive, headers: Headers, wants_page: bool) -> Response:
+        allowed = self._logins.allow(_caller(scope))
+        if allowed and self._shelf is not None:
+            allowed = await self._shelf.allow(_caller(scope), TRIES_PER_MINUTE, TRIES_PER_MINUTE_ALL)
+        if not allowed:
             return _no(429, "too_many_logins", "too many logins from here; wait a minute", "")
         body = await _read(receive)
         fields = _fields(body, headers.get("content-type", "")) if body is not None else None
         if fields is None:
             return _no(400, "bad_input", "log in with a name and a password, or with the token", "body")
-        identity = _BEARER if self._matches(fields.get("token", "")) else None
+        identity = TOKEN_HOLDER if _matches(fields.get("token", ""), self._token) else None
         if identity is None and fields.get("name"):
             identity = await asyncio.to_thread(self._passwords.check, fields["name"], fields.get("password", ""))
         if identity is None:
@@ -218,17 +257,45 @@ class Gatekeeper:
         if not wants_page:
             told = json.dumps({"name": identity.name, "role": identity.role})
             welcome = Response(told, media_type="application/json")
-        cookie = self._sessions.open(identity)
+        cookie = await self._sessions.open(identity)
         welcome.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
         return welcome
 
-    def _log_out(self, headers: Headers) -> Response:
-        identity = self._sessions.find(_cookie(headers))
-        if identity is not None:
-            self._sessions.revoke(identity.session)
+    async def _log_out(self, headers: Headers) -> Response:
+        try:
+            identity = await self._sessions.find(_cookie(headers))
+            if identity is not None:
+                await self._sessions.revoke(identity.session)
+        except ShelfUnreachable as away:
+            log.warning("logged out here alone reason=%s", away)
+            return _no(503, "unavailable", "logged out here; other gateways are told as soon as Redis is back", "")
         goodbye = Response(status_code=204)
         goodbye.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return goodbye
+
+
+class _NotBelieved(Exception):
+    """Somebody asks in another one's name who may not."""
+
+
+def _matches(shown: str, secret: bytes) -> bool:
+    return bool(secret) and hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), secret)
+
+
+def _vouched_for(headers: Headers) -> Identity:
+    """For whom a gateway asks; raises `_NotBelieved` when that makes no sense."""
+    names, roles = headers.getlist(ACTING_FOR), headers.getlist(ACTING_ROLE)
+    if not names and not roles:
+        return _GATEWAY
+    name = unquote(names[0]) if len(names) == 1 else ""
+    if not 0 < len(name) <= NAME_LENGTH_MAX or not name.isprintable() or len(roles) != 1 or roles[0] not in set(Role):
+        raise _NotBelieved(f"say for whom, once: {ACTING_FOR} with a name and {ACTING_ROLE} with a role")
+    return Identity(name=name, role=Role(roles[0]))
+
+
+def vouching(identity: Identity) -> dict[str, str]:
+    """The headers with which a gateway says for whom it asks."""
+    return {ACTING_FOR: quote(identity.name, safe=""), ACTING_ROLE: identity.role.value}
 
 
 def _caller(scope: Scope) -> str:

@@ -14,7 +14,8 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request, Response
 
-from trueup.api.sessions import User
+from trueup.api.identity import LOCAL, Identity
+from trueup.api.sessions import Shelf, User
 from trueup.core.belief import Belief
 from trueup.core.model import Quote, Symbol
 from trueup.core.projection import RuntimeNumbers, system_snapshot_view
@@ -92,7 +93,9 @@ class GatewayOptions:
 
     `backlog` bounds the messages that may wait for one slow dashboard. Port 0 takes any free one. A client that answers
     no ping for `ping_timeout_s` is dropped; one that says more than `messages_per_s`, over three seconds, is closed.
-    `secret` draws what no one can guess, for the cookies of those who log in.
+    `secret` draws what no one can guess, for the cookies of those who log in. Whoever shows `gateway_token` is another
+    gateway and is believed about whom it asks for. What several gateways know of logins in common lies on the `shelf`,
+    signed with `shelf_key`.
     Without `fast`, each dashboard is served by tasks of its own, as behind any other server.
     """
 
@@ -100,6 +103,9 @@ class GatewayOptions:
     host: str = "127.0.0.1"
     port: int = 8000
     token: str = ""
+    gateway_token: str = ""
+    shelf: Shelf | None = None
+    shelf_key: bytes = b""
     allowed_hosts: tuple[str, ...] = ()
     backlog: int = 1024
     connections: int = 20_000
@@ -183,6 +189,15 @@ class Gateway:
             media_type="application/json",
             headers={"Cache-Control": "no-store"},
         )
+
+
+def _asked_by(request: Request) -> str:
+    identity: Identity = request.scope.get("trueup.identity", LOCAL)
+    return identity.name
+
+
+AskedBy = Annotated[str, Depends(_asked_by)]
+"""Whose wish a command is, for the journal."""
 
 
 def _gateway(request: Request) -> Gateway:

@@ -18,8 +18,9 @@ from fastapi import FastAPI, Request, Response
 
 from trueup import __version__
 from trueup.api.app import answer_refusals, guard, serve_dashboard
-from trueup.api.auth import check_reach
+from trueup.api.auth import NOT_A_GATEWAY, check_reach, vouching
 from trueup.api.deps import GatewayOptions, Listening
+from trueup.api.identity import LOCAL, Identity
 from trueup.api.routes import logins, websocket
 from trueup.api.routes.websocket import ConnectionManager
 from trueup.api.schemas import refusal
@@ -52,6 +53,8 @@ class RemoteGateway:
     clock: Clock
     options: GatewayOptions
     runtime: httpx.AsyncClient
+    vouches: bool = False
+    """True when the runtime takes its word for whom it asks."""
 
     def picture(self) -> tuple[Envelope, Mapping[str, int]] | None:
         """The newest snapshot that the runtime left."""
@@ -112,13 +115,19 @@ async def serve_remote(
     options: GatewayOptions,
     *,
     runtime_url: str,
+    credential: str = "",
     ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until cancelled; `ready` gets the port once it listens. Raises `BadInput` for an address it can't have."""
+    """Serve until cancelled; `ready` gets the port once it listens. Raises `BadInput` for an address it can't have.
+
+    With a `credential`, the runtime's gateway token, each command is handed on in the name of whoever asked for it;
+    without one, as the holder of the token that both share.
+    """
     check_reach(options)
     listener = listen(options.host, options.port)
     async with AsyncExitStack() as stack:
-        headers = {"Authorization": f"Bearer {options.token}"} if options.token else {}
+        shown = credential or options.token
+        headers = {"Authorization": f"Bearer {shown}"} if shown else {}
         runtime = await stack.enter_async_context(
             httpx.AsyncClient(
                 base_url=runtime_url,
@@ -128,7 +137,7 @@ async def serve_remote(
                 trust_env=False,
             )
         )
-        app = build_remote_app(RemoteGateway(mirror, clock, options, runtime))
+        app = build_remote_app(RemoteGateway(mirror, clock, options, runtime, vouches=bool(credential)))
         await serve_app(app, options, listener, ready=ready)
 
 
@@ -142,12 +151,17 @@ async def _hand_on(gateway: RemoteGateway, request: Request) -> Response:
     path = request.scope["raw_path"].decode("ascii", "replace")
     query = request.scope["query_string"].decode("ascii", "replace")
     kind = request.headers.get("content-type")
+    # Only what this gateway itself found out goes on; whatever else the request said about its sender stays here.
+    headers = {"Content-Type": kind} if kind is not None else {}
+    if gateway.vouches:
+        identity: Identity = request.scope.get("trueup.identity", LOCAL)
+        headers |= vouching(identity)
     try:
         answer = await gateway.runtime.request(
             request.method,
             f"{path}?{query}" if query else path,
             content=bytes(body),
-            headers={"Content-Type": kind} if kind is not None else {},
+            headers=headers,
         )
     except (httpx.ConnectError, httpx.ConnectTimeout):
         told = "the runtime does not answer, and nothing was done; `trueup kill` on its machine works without it"
@@ -155,8 +169,8 @@ async def _hand_on(gateway: RemoteGateway, request: Request) -> Response:
     except httpx.HTTPError:
         told = "the runtime took this and did not answer: whether it was done is not known"
         return gateway.answer(refusal("outcome_unknown", told), status=504)
-    if answer.status_code == 401:
-        told = "the runtime does not take this gateway's token; start both with the same TRUEUP_TOKEN"
+    if answer.status_code == 401 or (answer.status_code == 403 and NOT_A_GATEWAY.encode() in answer.content):
+        told = "the runtime does not take this gateway's token; start both with the same TRUEUP_GATEWAY_TOKEN"
         return gateway.answer(refusal("runtime_refuses", told), status=502)
     return _json(answer.content, answer.status_code)
 

@@ -21,6 +21,7 @@ from trueup.api.auth import check_reach
 from trueup.api.deps import GatewayOptions, House
 from trueup.api.fanout import MESSAGE_BYTES_MAX, FanoutProtocol
 from trueup.api.routes.websocket import ConnectionManager
+from trueup.api.sessions import Sessions
 from trueup.errors import BadInput
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ async def serve_app(
     """Serve an app that has a `ConnectionManager` until cancelled, and close the listener."""
     port: int = listener.getsockname()[1]
     manager: ConnectionManager = app.state.manager
+    sessions: Sessions = app.state.sessions
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -105,7 +107,9 @@ async def serve_app(
     server = _Server(config, listening)
     try:
         async with asyncio.TaskGroup() as group:
-            pump = group.create_task(manager.pump())
+            endless = [group.create_task(manager.pump())]
+            if options.shelf is not None:
+                endless.append(group.create_task(sessions.follow()))
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             try:
                 await asyncio.shield(serving)
@@ -114,6 +118,9 @@ async def serve_app(
                 await manager.drain()
                 server.should_exit = True
                 await serving
-                pump.cancel()
+                for each in endless:
+                    each.cancel()
     finally:
         listener.close()
+        if options.shelf is not None:
+            await options.shelf.close()

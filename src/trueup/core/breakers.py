@@ -31,6 +31,7 @@ class KillSwitch:
     reason: str = ""
     operator: str = ""
     at: datetime | None = None
+    asked_by: str = ""
 
 
 @dataclass(slots=True)
@@ -66,11 +67,11 @@ class Gate:
         self.demands.pop(name, None)
         return self.trading_state is not before
 
-    def set_kill(self, killed: bool, *, reason: str, operator: str, at: datetime) -> None:
+    def set_kill(self, killed: bool, *, reason: str, operator: str, at: datetime, asked_by: str = "") -> None:
         """Latch or release the kill switch; each kill raises the halt generation, a repeated one too."""
         if killed:
             self.halt_generation += 1
-        self.kill = KillSwitch(killed, reason, operator, at)
+        self.kill = KillSwitch(killed, reason, operator, at, asked_by)
 
     def reasons(self) -> tuple[str, ...]:
         """Why the state is what it is, the kill switch first."""

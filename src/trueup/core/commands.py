@@ -1,6 +1,8 @@
 """What someone wants, in the imperative: people's and strategies' wishes, put before the core.
 
-Not for facts (`events.py`). Invariant: a command holds all that judging it needs, the reference price included.
+Not for facts (`events.py`). `asked_by` names the person or program whose wish it is, as the gateway knows them; it is
+empty for a strategy, and sways no decision. Invariant: a command holds all that judging it needs, the reference price
+included.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ class SubmitOrder:
     client_order_id: ClientOrderId | None = None
     strategy_name: str = ""
     reference_price: Decimal | None = None
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class CancelOrder:
     at: datetime
     order_id: OrderId
     reason: str = ""
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class ReplaceOrder:
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     reference_price: Decimal | None = None
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,7 @@ class Kill:
     at: datetime
     reason: str
     operator: str = "human"
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,7 @@ class Resume:
     at: datetime
     reason: str
     operator: str = "human"
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +82,7 @@ class Reconcile:
 
     at: datetime
     reason: str = "asked for by a person"
+    asked_by: str = ""
 
 
 Command = SubmitOrder | CancelOrder | ReplaceOrder | Kill | Resume | Reconcile

@@ -150,7 +150,7 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
         case Kill():
             _on_kill(belief, changes, item)
         case Resume():
-            belief.gate.set_kill(False, reason=item.reason, operator=item.operator, at=item.at)
+            belief.gate.set_kill(False, reason=item.reason, operator=item.operator, at=item.at, asked_by=item.asked_by)
             reset(belief, changes, SECOND_WRITER, "a person has looked")  # a person has looked
             changes.views.append((Channel.RISK_KILL_SWITCH, _kill_view(belief, "deactivate", item)))
             changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason="resumed after a kill"))
@@ -577,15 +577,22 @@ def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcom
         leg.status = _DENIED
         order.reason = verdict.reason
         belief.count("orders_denied")
-        tell(order, changes, "denied", _FROM_COMMAND, None, verdict.reason)
+        tell(order, changes, "denied", _FROM_COMMAND, None, _asked(verdict.reason, command))
         changes.alert(verdict.code, "warning", verdict.reason, symbol=command.symbol, order_id=order_id)
         return Outcome(changes, order_id, verdict)
     order.in_flight = _SUBMIT_REQUEST
     belief.index(order)
     belief.count("orders_submitted")
-    tell(order, changes, "intent", _FROM_COMMAND, None, f"allowed; client order id {client_order_id}")
+    tell(order, changes, "intent", _FROM_COMMAND, None, _asked(f"allowed; client order id {client_order_id}", command))
     changes.effects.append(SendOrder(order_id=order_id, allowed=verdict, halt_generation=belief.gate.halt_generation))
     return Outcome(changes, order_id)
+def _asked(text: str, command: SubmitOrder | CancelOrder | ReplaceOrder) -> str:
+    """A line of an order's story, with whose wish it was where that is known."""
+    if not command.asked_by:
+        return text
+    return f"{text}; asked for by {command.asked_by}" if text else f"asked for by {command.asked_by}"
+
+
 
 
 def _refusal(code: str, field: str, reason: str) -> Denied:
@@ -602,7 +609,7 @@ def _on_cancel(belief: Belief, changes: Changes, command: CancelOrder) -> Outcom
             order.order_id,
             _refusal("order_is_final", "order_id", f"order {order.order_id} is {order.status} already"),
         )
-    _want_cancel(belief, changes, order, command.reason)
+    _want_cancel(belief, changes, order, _asked(command.reason, command))
     return Outcome(changes, order.order_id)
 
 
@@ -638,7 +645,14 @@ def _on_replace(belief: Belief, changes: Changes, command: ReplaceOrder) -> Outc
     order.in_flight = RequestKind.REPLACE
     order.updated_at, order.source = command.at, Source.COMMAND
     changes.orders[order.order_id] = order
-    tell(order, changes, "replace_intent", Source.COMMAND, None, f"client order id {change.client_order_id}")
+    tell(
+        order,
+        changes,
+        "replace_intent",
+        Source.COMMAND,
+        None,
+        _asked(f"client order id {change.client_order_id}", command),
+    )
     changes.effects.append(
         SendReplace(
             order_id=order.order_id,
@@ -674,7 +688,9 @@ def _cannot_replace(belief: Belief, order: Order, leg: Leg, command: ReplaceOrde
 
 
 def _on_kill(belief: Belief, changes: Changes, command: Kill) -> None:
-    belief.gate.set_kill(True, reason=command.reason, operator=command.operator, at=command.at)
+    belief.gate.set_kill(
+        True, reason=command.reason, operator=command.operator, at=command.at, asked_by=command.asked_by
+    )
     changes.views.append((Channel.RISK_KILL_SWITCH, _kill_view(belief, "activate", command)))
     for order in list(belief.open_orders.values()):
         _want_cancel(belief, changes, order, f"kill: {command.reason}")
@@ -683,6 +699,7 @@ def _on_kill(belief: Belief, changes: Changes, command: Kill) -> None:
 
 def _kill_view(belief: Belief, action: str, command: Kill | Resume) -> KillSwitchView:
     return KillSwitchView(
+        asked_by=command.asked_by,
         action=action,
         reason=command.reason,
         operator=command.operator,

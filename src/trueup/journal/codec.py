@@ -18,6 +18,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from trueup.core.commands import Command
 from trueup.errors import JournalCorrupt, JournalUnusable
 from trueup.ports import Input
 
@@ -28,10 +29,18 @@ _Pack = Callable[[Any], Any]
 
 INPUT_TYPES: tuple[type, ...] = get_args(Input)
 
-VERSIONS: dict[str, int] = {}
+_COMMANDS = tuple(cls.__name__ for cls in get_args(Command))
+
+VERSIONS: dict[str, int] = dict.fromkeys(_COMMANDS, 2)
 """Type name -> version that is written; a name that is missing here is at version 1."""
 
-LIFTERS: dict[tuple[str, int], Lifter] = {}
+
+def _nobody_asked(fields_of_one: dict[str, Any]) -> dict[str, Any]:
+    """Commands of form 1 do not say whose wish they were."""
+    return fields_of_one
+
+
+LIFTERS: dict[tuple[str, int], Lifter] = {(name, 1): _nobody_asked for name in _COMMANDS}
 """(type name, old version) -> what makes the next version of it."""
 
 

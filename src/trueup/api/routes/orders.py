@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from trueup.api.deps import Gateway, GatewayDep
+from trueup.api.deps import AskedBy, Gateway, GatewayDep
 from trueup.api.routes.history import retired_order
 from trueup.api.schemas import (
     DeniedBody,
@@ -90,7 +90,7 @@ async def show_order(gateway: GatewayDep, order_id: str) -> Response:
         **BUSY,
     },
 )
-async def submit_order(gateway: GatewayDep, body: SubmitBody) -> Response:
+async def submit_order(gateway: GatewayDep, asked_by: AskedBy, body: SubmitBody) -> Response:
     """Submit an order; answered once it is journaled and decided, before the broker has spoken."""
     symbol = Symbol(body.symbol)
     quote = gateway.house.quotes.latest().get(symbol)
@@ -107,6 +107,7 @@ async def submit_order(gateway: GatewayDep, body: SubmitBody) -> Response:
         extended_hours=body.extended_hours,
         client_order_id=client_order_id,
         reference_price=(quote.mid or None) if quote is not None else None,
+        asked_by=asked_by,
     )
     # Asked first so that a repetition leaves no trace; of two at once, the core tells which came second.
     if client_order_id is not None and _is_used(gateway, client_order_id):
@@ -126,7 +127,7 @@ async def submit_order(gateway: GatewayDep, body: SubmitBody) -> Response:
     response_model=OrderView,
     responses={**REFUSED, **UNKNOWN, **CONFLICT, **BUSY},
 )
-async def replace_order(gateway: GatewayDep, order_id: str, body: ReplaceBody) -> Response:
+async def replace_order(gateway: GatewayDep, asked_by: AskedBy, order_id: str, body: ReplaceBody) -> Response:
     """Ask the broker for new terms of a working order; it keeps its id of ours."""
     order = gateway.belief.find_order(order_id)
     if order is None:
@@ -139,6 +140,7 @@ async def replace_order(gateway: GatewayDep, order_id: str, body: ReplaceBody) -
         limit_price=body.limit_price,
         stop_price=body.stop_price,
         reference_price=(quote.mid or None) if quote is not None else None,
+        asked_by=asked_by,
     )
     return _asked(gateway, order.order_id, (await gateway.house.sequencer.submit(command)).denied)
 
@@ -146,22 +148,24 @@ async def replace_order(gateway: GatewayDep, order_id: str, body: ReplaceBody) -
 @router.delete(
     "/orders/{order_id:path}", status_code=202, response_model=OrderView, responses={**UNKNOWN, **CONFLICT, **BUSY}
 )
-async def cancel_order(gateway: GatewayDep, order_id: str) -> Response:
+async def cancel_order(gateway: GatewayDep, asked_by: AskedBy, order_id: str) -> Response:
     """Ask the broker to cancel an order; it is cancelled once the broker says so."""
     order = gateway.belief.find_order(order_id)
     if order is None:
         return _unknown(gateway, order_id)
-    command = CancelOrder(at=gateway.house.clock.now(), order_id=order.order_id, reason="asked for by a person")
+    command = CancelOrder(
+        at=gateway.house.clock.now(), order_id=order.order_id, reason="a cancel by hand", asked_by=asked_by
+    )
     return _asked(gateway, order.order_id, (await gateway.house.sequencer.submit(command)).denied)
 
 
 @router.post("/reconcile", status_code=202, response_model=ReconcileView, responses={**BUSY})
-async def reconcile(gateway: GatewayDep, wait: bool = False) -> Response:
+async def reconcile(gateway: GatewayDep, asked_by: AskedBy, wait: bool = False) -> Response:
     """Compare belief with a whole snapshot of the broker now; `wait=true` answers with what came of it, if soon."""
     clock, belief = gateway.house.clock, gateway.belief
     requested_at = clock.now()
     failed_before = belief.counters.get("snapshots_failed", 0)
-    await gateway.house.sequencer.submit(Reconcile(at=requested_at))
+    await gateway.house.sequencer.submit(Reconcile(at=requested_at, asked_by=asked_by))
     give_up = clock.monotonic() + (RECONCILE_WAIT_S if wait else 0.0)
     outcome: Literal["clean", "drift", "failed", "pending"] = "pending"
     while True:
@@ -189,17 +193,17 @@ async def reconcile(gateway: GatewayDep, wait: bool = False) -> Response:
     responses={**BUSY},
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": KillBody.model_json_schema()}}}},
 )
-async def kill(gateway: GatewayDep, request: Request) -> Response:
+async def kill(gateway: GatewayDep, asked_by: AskedBy, request: Request) -> Response:
     """Close the gate for everything but cancels, and cancel every working order; stands until resumed."""
     reason = _why(await request.body())
-    await gateway.house.sequencer.submit(Kill(at=gateway.house.clock.now(), reason=reason))
+    await gateway.house.sequencer.submit(Kill(at=gateway.house.clock.now(), reason=reason, asked_by=asked_by))
     return gateway.answer(kill_switch_view(gateway.belief))
 
 
 @router.post("/resume", response_model=KillSwitchView | None, responses={**REFUSED, **BUSY})
-async def resume(gateway: GatewayDep, body: ResumeBody) -> Response:
+async def resume(gateway: GatewayDep, asked_by: AskedBy, body: ResumeBody) -> Response:
     """Take the kill back; other demands, such as an open gap, stand until they end by themselves."""
-    await gateway.house.sequencer.submit(Resume(at=gateway.house.clock.now(), reason=body.reason))
+    await gateway.house.sequencer.submit(Resume(at=gateway.house.clock.now(), reason=body.reason, asked_by=asked_by))
     return gateway.answer(kill_switch_view(gateway.belief))
 
 
