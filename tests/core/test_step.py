@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
 from typing import get_args
 
 import pytest
 from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
 
-from trueup.core.commands import CancelOrder, Command, Kill, Reconcile, ReplaceOrder, Resume
-from trueup.core.effects import FindOrder, RecycleFeed, SendCancel, SendOrder, SendReplace, TakeSnapshot
-from trueup.core.events import ClockTicked, Event, FrameQuarantined, RuntimeStarted, SignalGenerated
+from trueup.core.breakers import KillSwitch
+from trueup.core.commands import CancelOrder, Command, Kill, Reconcile, ReplaceOrder, Resume, SubmitOrder
+from trueup.core.effects import (
+    Allowed,
+    Denied,
+    FindOrder,
+    RecycleFeed,
+    SendCancel,
+    SendOrder,
+    SendReplace,
+    TakeSnapshot,
+)
+from trueup.core.events import (
+    ClockTicked,
+    Event,
+    FeedAcknowledged,
+    FeedLost,
+    FeedRestored,
+    FrameQuarantined,
+    RuntimeStarted,
+    SignalGenerated,
+)
 from trueup.core.model import (
     BrokerOrderId,
     ClientOrderId,
     ExecType,
     FeedName,
     FeedStatus,
+    NewOrder,
     OrderId,
     OrderReport,
     OrderStatus,
+    OrderType,
     RequestKind,
     RequestOutcome,
+    Side,
     SnapshotScope,
     Source,
     Symbol,
+    TimeInForce,
     TradingState,
 )
 from trueup.core.projection import executions_view
 from trueup.core.step import CANCEL_OVERDUE, LOOKUP_FIRST, LOOKUP_SETTLE
-from trueup.core.transition import STREAM_GRACE
-from trueup.core.views import Channel, KillSwitchView, RiskAlertView, SignalView
+from trueup.core.transition import STREAM_GRACE, Outcome
+from trueup.core.views import (
+    Channel,
+    CircuitBreakerView,
+    DriftView,
+    FeedDisconnectedView,
+    FeedReconnectedView,
+    GapView,
+    KillSwitchView,
+    RiskAlertView,
+    SignalView,
+)
 
 S = OrderStatus
 ACCEPTED, REFUSED, NOT_SENT, UNKNOWN = (
@@ -790,3 +826,573 @@ def test_an_unreadable_frame_alarms() -> None:
     outcome = Desk().tell(FrameQuarantined(at=at(1), feed=FeedName.BROKER_EVENTS, raw="{", reason="no order"))
     (alert,) = [view for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
     assert (alert.type, alert.reason) == ("unreadable_frame", "a broker event could not be read: no order")
+
+
+# --- what is told: the order's story, the alarms, the refusals ----------------------------------------------------
+
+
+def told(desk: Desk, any_id: str = "c-1") -> tuple[str, Source, datetime | None, str, bool]:
+    """The newest line of an order's story."""
+    line = desk.of(any_id).timeline[-1]
+    return line.event, line.source, line.broker_at, line.text, line.changed
+
+
+def alarms(outcome: Outcome) -> list[RiskAlertView]:
+    return [view for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
+
+
+def alarm(
+    kind: str, severity: str, reason: str, when: float, *, symbol: str | None = "AAPL", order_id: str = "o-4"
+) -> RiskAlertView:
+    return RiskAlertView(
+        type=kind,
+        severity=severity,
+        reason=reason,
+        symbol=symbol,
+        current_value=None,
+        limit_value=None,
+        timestamp=at(when),
+        order_id=order_id,
+    )
+
+
+def test_an_order_keeps_every_term_of_its_command_and_sends_them() -> None:
+    desk = Desk()
+    outcome = desk.tell(
+        SubmitOrder(
+            at=at(5),
+            symbol=AAPL,
+            side=Side.SELL,
+            quantity=D(10),
+            order_type=OrderType.STOP_LIMIT,
+            time_in_force=TimeInForce.GTC,
+            limit_price=D("9.50"),
+            stop_price=D("9.75"),
+            extended_hours=True,
+            client_order_id=ClientOrderId("c-1"),
+            strategy_name="sma",
+        )
+    )
+    order = desk.of()
+    assert (order.side, order.order_type, order.time_in_force) == (Side.SELL, OrderType.STOP_LIMIT, TimeInForce.GTC)
+    assert (order.origin, order.strategy_name, order.extended_hours) == ("strategy", "sma", True)
+    assert (order.created_at, order.updated_at, order.source) == (at(5), at(5), Source.COMMAND)
+    assert (order.leg.quantity, order.leg.limit_price, order.leg.stop_price) == (10, D("9.50"), D("9.75"))
+    terms = NewOrder(
+        ClientOrderId("c-1"),
+        AAPL,
+        Side.SELL,
+        D(10),
+        OrderType.STOP_LIMIT,
+        TimeInForce.GTC,
+        D("9.50"),
+        D("9.75"),
+        extended_hours=True,
+    )
+    allowed = Allowed(terms, reduces=False)
+    assert outcome.effects == (SendOrder(order_id=OrderId("o-4"), allowed=allowed, halt_generation=0),)
+    assert told(desk) == ("intent", Source.COMMAND, None, "allowed; client order id c-1", True)
+    assert desk.belief.counters["orders_submitted"] == 1
+
+
+def test_a_denied_order_tells_why_to_its_story_to_its_sender_and_to_everybody() -> None:
+    desk = Desk()
+    outcome = desk.submit(0, when=5)
+    why = "quantity must be greater than 0"
+    assert outcome.denied == Denied(code="invalid_quantity", field="quantity", reason=why)
+    assert (desk.of().reason, outcome.order_id, outcome.effects) == (why, "o-4", ())
+    assert told(desk) == ("denied", Source.COMMAND, None, why, True)
+    assert alarms(outcome) == [alarm("invalid_quantity", "warning", why, 5)]
+    assert desk.belief.counters["orders_denied"] == 1
+
+
+def test_a_name_used_twice_is_refused_and_leads_to_the_order_that_bears_it() -> None:
+    desk = Desk()
+    desk.submit(10)
+    outcome = desk.submit(10, when=5)
+    why = "client_order_id c-1 was used before; it must be unique for ever"
+    assert outcome.denied == Denied(code="duplicate_client_order_id", field="client_order_id", reason=why)
+    assert alarms(outcome) == [alarm("duplicate_client_order_id", "warning", why, 5, symbol=None, order_id="")]
+    assert (outcome.order_id, outcome.effects, list(desk.belief.orders)) == ("o-4", (), ["o-4"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "event", "reason", "severity"),
+    [
+        (REFUSED, "40310000", "submit_refused", "no buying power (40310000)", "warning"),
+        (REFUSED, "", "submit_refused", "no buying power", "warning"),
+        (NOT_SENT, "", "submit_not_sent", "not sent: no buying power", "info"),
+    ],
+)
+def test_a_request_that_came_to_nothing_is_told(
+    outcome: RequestOutcome, code: str, event: str, reason: str, severity: str
+) -> None:
+    desk = Desk()
+    desk.submit()
+    answered = desk.answer(outcome, when=7, message="no buying power", code=code)
+    order = desk.of()
+    assert (order.reason, order.source, order.updated_at) == (reason, Source.REPLY, at(7))
+    words = reason.removeprefix("not sent: ")
+    assert told(desk) == (event, Source.REPLY, None, words, True)
+    assert alarms(answered) == [alarm(event, severity, words, 7)]
+
+
+def test_a_lost_answer_is_told() -> None:
+    desk = Desk()
+    desk.submit()
+    outcome = desk.answer(UNKNOWN, when=7, message="no answer in 5 s")
+    assert told(desk) == ("submit_in_doubt", Source.RUNTIME, None, "no answer in 5 s", True)
+    why = "the outcome of the submit of order o-4 is unknown: no answer in 5 s"
+    assert alarms(outcome) == [alarm("in_doubt", "warning", why, 7)]
+    assert desk.of().updated_at == at(7)
+
+
+def test_a_lost_answer_to_what_the_broker_has_spoken_of_is_one_line_and_no_alarm() -> None:
+    desk = working()
+    outcome = desk.answer(UNKNOWN, when=2, message="no answer in 5 s")
+    assert told(desk) == ("reply_lost", Source.REPLY, None, "the broker has spoken already", True)
+    assert (alarms(outcome), outcome.effects) == ([], ())
+
+
+def test_an_answer_without_the_order_settles_the_request_and_is_told() -> None:
+    desk = Desk()
+    desk.submit()
+    desk.answer(ACCEPTED, when=1)
+    assert desk.of().in_flight is None
+    assert told(desk) == ("submit_accepted", Source.REPLY, None, "", True)
+
+
+def test_an_answer_with_the_order_is_a_report_with_the_brokers_time() -> None:
+    desk = Desk()
+    desk.submit()
+    desk.answer(ACCEPTED, report(version=1), when=2)
+    assert told(desk) == ("STATUS", Source.REPLY, at(1), "the broker's answer to our submit", True)
+    assert desk.of().source is Source.REPLY
+
+
+def test_an_answer_about_an_order_of_others_adopts_it_and_is_not_unknown() -> None:
+    desk = Desk()
+    desk.answer(ACCEPTED, report(version=1, client_id="stranger"), client_id="stranger", when=2)
+    assert desk.of("stranger").origin == "external"
+    assert "answers_to_unknown_requests" not in desk.belief.counters
+
+
+def test_what_a_look_up_found_is_told_with_the_brokers_time() -> None:
+    desk = doubtful()
+    desk.find(report(version=1), client_id="c-1", started=3)
+    assert told(desk) == ("STATUS", Source.LOOKUP, at(1), "", True)
+
+
+def test_each_look_up_in_vain_is_told_and_the_last_ends_it() -> None:
+    desk = doubtful()
+    desk.find(None, client_id="c-1", started=7)
+    assert told(desk) == ("not_found", Source.LOOKUP, None, "counting answers: 1", False)
+    outcome = desk.find(None, client_id="c-1", started=13)
+    assert [line.event for line in desk.of().timeline[-2:]] == ["not_found", "never_arrived"]
+    why = "never reached the broker: looked up 2 times by client order id"
+    assert told(desk) == ("never_arrived", Source.LOOKUP, None, why, True)
+    assert list(outcome.changes.orders) == ["o-4"]
+
+
+def test_a_look_up_by_the_old_name_says_nothing_about_a_cancel_in_doubt() -> None:
+    desk = working()
+    cancel(desk)
+    desk.answer(UNKNOWN, kind=CANCEL, when=2, message="no answer")
+    desk.find(None, client_id="c-1", started=20)
+    desk.find(None, client_id="c-1", started=40)
+    order = desk.of()
+    assert (order.in_doubt, order.lookups_missed, order.status) == (CANCEL, 0, S.PENDING_CANCEL)
+
+
+def test_a_look_up_by_a_broker_order_id_in_vain_ends_no_doubt() -> None:
+    desk = replacing()
+    name = replace_name(desk)
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=name, when=2)
+    desk.find(None, broker_id="b-1", started=20)
+    desk.find(None, broker_id="b-1", started=40)
+    desk.find(None, started=60)
+    assert (desk.of().in_doubt, desk.of().lookups_missed, desk.of().leg.status) == (REPLACE, 0, S.NEW)
+
+
+def test_a_cancel_that_the_broker_refused_is_not_asked_for_again_by_a_look_up() -> None:
+    desk = working()
+    cancel(desk)
+    desk.answer(UNKNOWN, kind=CANCEL, when=2)
+    desk.tell(streamed(ExecType.CANCEL_REJECTED, report(version=3), when=3))
+    assert not desk.of().cancel_wanted
+    outcome = desk.find(report(version=3), broker_id="b-1", started=5)
+    assert outcome.effects == ()
+    assert desk.of().in_doubt is None
+
+
+def test_a_cancel_is_told_with_its_reason() -> None:
+    desk = working()
+    outcome = desk.tell(CancelOrder(at=at(3), order_id=OrderId("o-4"), reason="changed my mind"))
+    assert (outcome.order_id, outcome.denied) == ("o-4", None)
+    assert told(desk) == ("cancel_intent", Source.COMMAND, None, "changed my mind", True)
+    assert list(outcome.changes.orders) == ["o-4"]
+    assert outcome.effects == (
+        SendCancel(order_id=OrderId("o-4"), client_order_id=ClientOrderId("c-1"), broker_order_id=BrokerOrderId("b-1")),
+    )
+
+
+def test_an_overdue_cancel_is_told_looked_into_and_asked_for_again() -> None:
+    desk = working()
+    cancel(desk)
+    outcome = desk.tell(ClockTicked(at=at(31)))
+    why = "order o-4 still stands 30 s after its cancel was asked for"
+    assert alarms(outcome) == [alarm("cancel_overdue", "warning", why, 31)]
+    assert told(desk) == ("cancel_overdue", Source.RUNTIME, None, why, False)
+    assert outcome.effects == (
+        FindOrder(broker_order_id=BrokerOrderId("b-1"), not_before=at(31)),
+        SendCancel(order_id=OrderId("o-4"), client_order_id=ClientOrderId("c-1"), broker_order_id=BrokerOrderId("b-1")),
+    )
+    assert desk.belief.next_deadline == at(61)
+
+
+@pytest.mark.parametrize(
+    ("terms", "code", "field", "reason"),
+    [
+        ({}, "nothing_to_change", "quantity", "name a new quantity, limit_price or stop_price"),
+        ({"quantity": "0"}, "invalid_quantity", "quantity", "quantity must be greater than 0"),
+        ({"limit_price": "-1"}, "invalid_limit_price", "limit_price", "limit_price must be greater than 0"),
+        ({"stop_price": "NaN"}, "invalid_stop_price", "stop_price", "stop_price must be greater than 0"),
+        ({"quantity": "40"}, "invalid_quantity", "quantity", "40 are filled already; ask for more, or cancel"),
+    ],
+)
+def test_a_refused_replace_names_the_field_and_what_would_be_right(
+    terms: dict[str, str], code: str, field: str, reason: str
+) -> None:
+    desk = working(filled=40)
+    numbers = {name: D(text) for name, text in terms.items()}
+    outcome = desk.tell(ReplaceOrder(at=at(1), order_id=OrderId("o-4"), **numbers))
+    assert outcome.denied == Denied(code=code, field=field, reason=reason)
+    assert (outcome.order_id, outcome.effects) == ("o-4", ())
+
+
+def test_what_is_unknown_over_or_busy_is_refused_in_words() -> None:
+    desk = replacing()
+    busy = desk.tell(ReplaceOrder(at=at(2), order_id=OrderId("o-4"), quantity=D(160)))
+    why = "a request for this order is under way; wait for its outcome"
+    assert busy.denied == Denied(code="order_busy", field="order_id", reason=why)
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, version=3), when=3))
+    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.CANCELED, version=3), when=3))
+    for wish in (ReplaceOrder, CancelOrder):
+        over = desk.tell(wish(at=at(4), order_id=OrderId("o-4")))
+        why = "order o-4 is CANCELED already"
+        assert over.denied == Denied(code="order_is_final", field="order_id", reason=why)
+        assert over.order_id == "o-4"
+        unknown = desk.tell(wish(at=at(4), order_id=OrderId("o-99")))
+        why = "there is no order o-99"
+        assert unknown.denied == Denied(code="unknown_order", field="order_id", reason=why)
+        assert (unknown.order_id, unknown.effects) == (None, ())
+
+
+def test_what_gates_a_larger_order_is_told_reason_by_reason() -> None:
+    desk = working()
+    desk.lose(2, "connection reset")
+    desk.tell(Kill(at=at(3), reason="storm"))
+    outcome = desk.tell(ReplaceOrder(at=at(4), order_id=OrderId("o-4"), quantity=D(160)))
+    why = "only a smaller quantity may be asked for now: kill switch: storm; broker events are DOWN: connection reset"
+    assert outcome.denied == Denied(code="entries_gated", field="quantity", reason=why)
+
+
+@pytest.mark.parametrize(
+    ("terms", "asked", "leg"),
+    [
+        ({"quantity": "1"}, (D(1), None, None), (1, 10, None)),
+        ({"limit_price": "0.50"}, (None, D("0.50"), None), (100, D("0.50"), None)),
+        ({"stop_price": "0.75"}, (None, None, D("0.75")), (100, 10, D("0.75"))),
+    ],
+)
+def test_a_replace_sends_what_changes_and_believes_the_rest_as_it_was(
+    terms: dict[str, str], asked: tuple[object, ...], leg: tuple[object, ...]
+) -> None:
+    desk = Desk()
+    desk.submit(100, limit="10")
+    desk.tell(streamed(ExecType.NEW, report(version=0, limit="10")))
+    numbers = {name: D(text) for name, text in terms.items()}
+    outcome = desk.tell(ReplaceOrder(at=at(2), order_id=OrderId("o-4"), **numbers))
+    name = ClientOrderId("tu-table-6")
+    (effect,) = outcome.effects
+    assert isinstance(effect, SendReplace)
+    assert (effect.order_id, effect.broker_order_id, effect.halt_generation) == ("o-4", "b-1", 0)
+    assert effect.change.client_order_id == name
+    assert (effect.change.quantity, effect.change.limit_price, effect.change.stop_price) == asked
+    order = desk.of()
+    young = order.legs[-1]
+    assert (young.quantity, young.limit_price, young.stop_price) == leg
+    assert (young.client_order_id, young.replaces, young.broker_order_id) == (name, "b-1", None)
+    assert (outcome.order_id, list(outcome.changes.orders)) == ("o-4", ["o-4"])
+    assert (order.updated_at, order.source, order.in_flight) == (at(2), Source.COMMAND, REPLACE)
+    assert told(desk) == ("replace_intent", Source.COMMAND, None, "client order id tu-table-6", True)
+    assert desk.belief.legs_by_symbol[AAPL] == order.legs
+
+
+def test_a_replace_of_the_same_size_is_no_increase_while_the_position_is_doubtful() -> None:
+    desk = working()
+    desk.tell(snapshot(report(version=0), when=2, holdings={"AAPL": 7}))
+    outcome = desk.tell(ReplaceOrder(at=at(3), order_id=OrderId("o-4"), quantity=D(100), limit_price=D(9)))
+    assert outcome.denied is None
+
+
+def test_a_doubt_about_a_replace_ends_the_same_way_when_the_broker_refuses_it() -> None:
+    desk = replacing()
+    name = replace_name(desk)
+    outcome = desk.answer(REFUSED, kind=REPLACE, client_id=name, when=2, message="too late", code="42210000")
+    assert outcome.effects == (FindOrder(broker_order_id=BrokerOrderId("b-1")),)
+    assert told(desk) == ("replace_refused", Source.REPLY, None, "too late (42210000)", True)
+    assert alarms(outcome) == [alarm("replace_refused", "warning", "too late (42210000)", 2)]
+    assert desk.of().reason == "", "the order itself was not refused"
+
+
+# --- what is told: streams, kills, starts -------------------------------------------------------------------------
+
+
+def test_a_kill_and_a_resume_are_told_with_who_why_and_when() -> None:
+    desk = working()
+    killed = desk.tell(Kill(at=at(2), reason="storm", operator="system"))
+    assert desk.belief.gate.kill == KillSwitch(True, "storm", "system", at(2))
+    (view,) = [view for _, view in killed.changes.views if isinstance(view, KillSwitchView)]
+    assert view == KillSwitchView(
+        action="activate",
+        reason="storm",
+        operator="system",
+        timestamp=at(2),
+        state="KILLED",
+        open_orders_remaining=1,
+    )
+    assert told(desk)[3] == "kill: storm"
+    assert killed.effects[-1] == TakeSnapshot(scope=SnapshotScope.FULL, reason="what a kill left standing")
+    resumed = desk.tell(Resume(at=at(3), reason="over", operator="human"))
+    assert desk.belief.gate.kill == KillSwitch(False, "over", "human", at(3))
+    assert resumed.changes.views == [
+        (
+            Channel.RISK_KILL_SWITCH,
+            KillSwitchView(
+                action="deactivate",
+                reason="over",
+                operator="human",
+                timestamp=at(3),
+                state="ACTIVE",
+                open_orders_remaining=1,
+            ),
+        )
+    ]
+    assert resumed.effects == (TakeSnapshot(scope=SnapshotScope.FULL, reason="resumed after a kill"),)
+
+
+def test_a_resume_takes_back_what_only_a_person_may() -> None:
+    desk = Desk()
+    desk.tell(snapshot(report(version=9, client_id="tu-table-7"), when=20))
+    resumed = desk.tell(Resume(at=at(21), reason="mine"))
+    breakers = [view for _, view in resumed.changes.views if isinstance(view, CircuitBreakerView)]
+    assert breakers == [
+        CircuitBreakerView(
+            breaker="second_writer", action="deactivated", reason="a person has looked", timestamp=at(21), demand=""
+        )
+    ]
+
+
+def test_each_change_of_a_stream_is_told_with_its_reason_and_since_when() -> None:
+    desk = Desk(live=False)
+    for feed, words in (
+        (FeedName.BROKER_EVENTS, "subscribed; merging a snapshot"),
+        (FeedName.MARKET_DATA, "subscribed"),
+    ):
+        state = desk.belief.feeds[feed]
+        desk.tell(FeedAcknowledged(at=at(1), feed=feed))
+        assert (state.status, state.since, state.acknowledged_at) == (FeedStatus.RESTORING, at(1), at(1))
+        assert state.reason == words
+        restored = desk.tell(FeedRestored(at=at(2), feed=feed, symbol_count=503))
+        assert (state.status, state.since, state.reason, state.symbol_count) == (FeedStatus.UP, at(2), "", 503)
+        shown = FeedReconnectedView(timestamp=at(2), symbol_count=503, feed=feed.value)
+        assert restored.changes.views[0] == (Channel.FEED_RECONNECTED, shown)
+        lost = desk.tell(FeedLost(at=at(3), feed=feed, reason="cut"))
+        assert (state.status, state.since, state.reason) == (FeedStatus.DOWN, at(3), "cut")
+        gone = FeedDisconnectedView(timestamp=at(3), reason="cut", feed=feed.value)
+        assert lost.changes.views[0] == (Channel.FEED_DISCONNECTED, gone)
+        desk.tell(FeedLost(at=at(4), feed=feed, reason="refused"))
+        assert (state.since, state.reason) == (at(3), "refused"), "away since the first loss, for the newest reason"
+        for life in (1, 2):
+            desk.tell(FeedRestored(at=at(4 + life), feed=feed))
+            assert (state.reconnect_count, state.last_reconnect_at) == (life, at(4 + life))
+
+
+@pytest.mark.parametrize(
+    ("tale", "why"),
+    [
+        ([], "the account has not been reconciled yet"),
+        ([FeedLost(at=at(1), feed=FeedName.BROKER_EVENTS, reason="cut")], "the account has not been reconciled yet"),
+        (
+            [snapshot(when=1), FeedLost(at=at(2), feed=FeedName.BROKER_EVENTS, reason="cut")],
+            "broker events are DOWN: cut",
+        ),
+        (
+            [
+                snapshot(when=1),
+                RuntimeStarted(at=at(2), version="1", broker="paper"),
+                FeedAcknowledged(at=at(3), feed=FeedName.BROKER_EVENTS),
+                FeedRestored(at=at(3), feed=FeedName.BROKER_EVENTS),
+            ],
+            "a gap is open: process start",
+        ),
+    ],
+)
+def test_why_entries_are_gated_is_told(tale: list[Event], why: str) -> None:
+    desk = Desk(live=False)
+    for item in tale:
+        desk.tell(item)
+    assert desk.belief.gate.demands == {"stale_data": (TradingState.REDUCE_ONLY, why)}
+
+
+def test_the_gate_that_opens_again_says_so() -> None:
+    desk = Desk()
+    desk.lose(1)
+    restored = desk.restore(snapshot(when=3), when=2)
+    breakers = [view for _, view in restored.changes.views if isinstance(view, CircuitBreakerView)]
+    assert breakers == [
+        CircuitBreakerView(
+            breaker="stale_data",
+            action="deactivated",
+            reason="broker events are live and belief is reconciled",
+            timestamp=at(3),
+            demand="",
+        )
+    ]
+
+
+@pytest.mark.parametrize(("acknowledged", "started", "closed"), [(5, 5, True), (6, 5, False), (None, 5, True)])
+def test_a_snapshot_begun_with_the_gap_or_with_the_acknowledgement_closes_it(
+    acknowledged: float | None, started: float, closed: bool
+) -> None:
+    desk = Desk(live=False)
+    desk.tell(snapshot(when=1))
+    desk.tell(RuntimeStarted(at=at(5), version="1", broker="paper"))
+    gap = desk.belief.truth.open_gap
+    assert gap is not None
+    assert gap.opened_at == at(1)
+    if acknowledged is not None:
+        desk.tell(FeedAcknowledged(at=at(acknowledged), feed=FeedName.BROKER_EVENTS))
+    desk.tell(snapshot(when=7, started=started), FeedRestored(at=at(8), feed=FeedName.BROKER_EVENTS))
+    assert (desk.belief.truth.open_gap is None) == closed
+
+
+def test_a_stream_that_lives_closes_no_gap_without_any_snapshot() -> None:
+    desk = Desk(live=False)
+    desk.tell(
+        RuntimeStarted(at=at(1), version="1", broker="paper"),
+        FeedAcknowledged(at=at(2), feed=FeedName.BROKER_EVENTS),
+        FeedRestored(at=at(3), feed=FeedName.BROKER_EVENTS),
+    )
+    assert desk.belief.truth.open_gap is not None
+
+
+def test_the_very_instant_of_the_cut_is_proven_by_a_snapshot_begun_then() -> None:
+    desk = Desk()
+    desk.lose(5)
+    desk.restore(snapshot(when=6, started=5), when=5)
+    assert desk.belief.truth.open_gap is None
+
+
+def test_a_new_process_says_what_it_is_and_asks_again_for_what_was_left() -> None:
+    desk = working()
+    desk.submit(10, client_id="c-2")
+    desk.submit(10, client_id="c-3")
+    desk.answer(UNKNOWN, client_id="c-3", when=2)
+    cancel(desk)
+    outcome = desk.tell(RuntimeStarted(at=at(50), version="1.2", broker="paper"))
+    belief = desk.belief
+    assert (belief.broker, belief.runtime_version) == ("paper", "1.2")
+    for feed in belief.feeds.values():
+        assert (feed.status, feed.since, feed.reason) == (FeedStatus.DOWN, at(50), "the process has just started")
+    assert belief.truth.gaps[-1].reason == "process start"
+    assert told(desk, "c-2")[3] == "the process ended before the answer came"
+    assert told(desk) == ("cancel_intent", Source.COMMAND, None, "asked for before the process started", True)
+    asked = [effect for effect in outcome.effects if isinstance(effect, FindOrder)]
+    assert asked == [
+        FindOrder(client_order_id=ClientOrderId("c-2"), not_before=at(50) + LOOKUP_FIRST),
+        FindOrder(client_order_id=ClientOrderId("c-3"), not_before=at(50)),
+    ]
+
+
+def test_an_unreadable_frame_is_told_and_asks_for_the_truth() -> None:
+    outcome = Desk().tell(FrameQuarantined(at=at(1), feed=FeedName.BROKER_EVENTS, raw="{", reason="no order"))
+    words = "a frame could not be read: no order"
+    assert outcome.effects == (TakeSnapshot(scope=SnapshotScope.FULL, reason=words),)
+    why = "a broker event could not be read: no order"
+    assert alarms(outcome) == [alarm("unreadable_frame", "warning", why, 1, symbol=None, order_id="")]
+    (gap,) = [view for _, view in outcome.changes.views if isinstance(view, GapView)]
+    assert (gap.reason, gap.opened_at) == (words, at(1))
+
+
+def test_a_mute_stream_is_told_in_every_place_that_shows_it() -> None:
+    desk = working(filled=10)
+    both = [execution("e-0", 10, cum=10, when=0.5), execution("e-1", 30, cum=40, when=4)]
+    row = report(S.PARTIALLY_FILLED, 40, version=4)
+    desk.tell(snapshot(row, when=5, source=Source.POLL, executions=both, holdings={"AAPL": 40}))
+    outcome = desk.tell(ClockTicked(at=at(8)))
+    why = "mute: poll found a fill of order o-4 that the stream never told"
+    feed = desk.belief.feeds[FeedName.BROKER_EVENTS]
+    assert (feed.status, feed.since, feed.reason) == (FeedStatus.SUSPECT, at(8), why)
+    gap = desk.belief.truth.open_gap
+    assert gap is not None
+    assert (gap.reason, gap.opened_at, gap.missed, gap.learned_by) == (why, at(0.5), 1, {"poll": 1})
+    assert [view for _, view in outcome.changes.views if isinstance(view, DriftView)] == [
+        DriftView(
+            id=f"d-{desk.belief.offset}-b-1",
+            kind="missed_event",
+            subject="o-4",
+            state="healed",
+            believed="stream silent",
+            reported="PARTIALLY_FILLED 40",
+            evidence=why,
+            at=at(8),
+            first_seen_at=at(8),
+        )
+    ]
+    assert alarms(outcome) == [alarm("stream_mute", "warning", why, 8)]
+    assert outcome.effects == (RecycleFeed(feed=FeedName.BROKER_EVENTS, reason=why),)
+    assert list(outcome.changes.orders) == ["o-4"]
+    missed = {name: held.missed for name, held in desk.of().leg.executions.items()}
+    assert missed == {"e-0": False, "e-1": True}, "what the stream did tell was not missed"
+
+
+def test_a_stream_that_was_mute_from_the_beginning_opens_its_gap_at_the_last_proof() -> None:
+    desk = Desk()
+    row = report(S.PARTIALLY_FILLED, 40, version=4, client_id="by-hand")
+    desk.tell(snapshot(report(client_id="by-hand"), when=3))
+    desk.tell(snapshot(row, when=5, source=Source.POLL, scope=SnapshotScope.ORDERS))
+    desk.tell(ClockTicked(at=at(8)))
+    gap = desk.belief.truth.open_gap
+    assert gap is not None
+    assert gap.opened_at == at(5)
+
+
+@pytest.mark.parametrize("indicators", [{}, {"rsi": D("42.5")}])
+def test_a_signal_is_shown_as_it_was_formed(indicators: dict[str, Decimal]) -> None:
+    outcome = Desk().tell(
+        SignalGenerated(
+            at=at(1), strategy_name="sma", symbol=AAPL, direction="SELL", strength=D("0.75"), indicators=indicators
+        )
+    )
+    assert outcome.changes.views == [
+        (
+            Channel.SIGNAL_GENERATED,
+            SignalView(
+                symbol="AAPL",
+                direction="SELL",
+                strength=D("0.75"),
+                strategy_name="sma",
+                timestamp=at(1),
+                metadata={"indicators": indicators} if indicators else {},
+            ),
+        )
+    ]
+
+
+def test_the_brokers_time_of_an_event_stands_in_the_story() -> None:
+    desk = working()
+    event = streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=4), execution("e-1", 40, cum=40, when=4))
+    desk.tell(replace(event, broker_at=at(3.5)))
+    assert told(desk)[2] == at(3.5)
