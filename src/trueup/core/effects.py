@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from trueup.core.model import (
     BrokerOrderId,
@@ -19,8 +20,7 @@ from trueup.core.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """An order that the risk engine let pass; only `core/risk.py` makes one."""
 
     order: NewOrder
@@ -36,8 +36,7 @@ class Denied:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendOrder:
+class SendOrder(NamedTuple):
     """Submit once; never again under any circumstances."""
 
     order_id: OrderId

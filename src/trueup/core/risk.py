@@ -42,15 +42,15 @@ def judge_order(belief: Belief, command: SubmitOrder, client_order_id: ClientOrd
     if denied is not None:
         return denied
     order = NewOrder(
-        client_order_id=client_order_id,
-        symbol=command.symbol,
-        side=command.side,
-        quantity=command.quantity,
-        order_type=command.order_type,
-        time_in_force=command.time_in_force,
-        limit_price=command.limit_price,
-        stop_price=command.stop_price,
-        extended_hours=command.extended_hours,
+        client_order_id,
+        command.symbol,
+        command.side,
+        command.quantity,
+        command.order_type,
+        command.time_in_force,
+        command.limit_price,
+        command.stop_price,
+        command.extended_hours,
     )
     return Allowed(order, reduces)
 
@@ -91,22 +91,24 @@ def _bad_terms(command: SubmitOrder) -> Denied | None:
         return Denied(code="invalid_symbol", field="symbol", reason="symbol must be upper-case letters, such as AAPL")
     if not command.quantity.is_finite() or command.quantity <= 0:
         return Denied(code="invalid_quantity", field="quantity", reason="quantity must be greater than 0")
-    wants_limit = command.order_type in _WITH_LIMIT
-    wants_stop = command.order_type in _WITH_STOP
-    for name, price, wanted in (
-        ("limit_price", command.limit_price, wants_limit),
-        ("stop_price", command.stop_price, wants_stop),
-    ):
-        if wanted and price is None:
-            return Denied(code=f"missing_{name}", field=name, reason=f"a {command.order_type} order needs a {name}")
-        if not wanted and price is not None:
-            return Denied(code=f"unexpected_{name}", field=name, reason=f"a {command.order_type} order takes no {name}")
-        if price is not None and (not price.is_finite() or price <= 0):
-            return Denied(code=f"invalid_{name}", field=name, reason=f"{name} must be greater than 0")
-    if command.order_type in _NOT_SENT:
+    kind = command.order_type
+    denied = _bad_price(kind, "limit_price", command.limit_price, kind in _WITH_LIMIT) or _bad_price(
+        kind, "stop_price", command.stop_price, kind in _WITH_STOP
+    )
+    if denied is None and kind in _NOT_SENT:
         return Denied(
             code="unsupported_type", field="type", reason="type must be one of MARKET, LIMIT, STOP, STOP_LIMIT"
         )
+    return denied
+
+
+def _bad_price(kind: OrderType, name: str, price: Decimal | None, wanted: bool) -> Denied | None:
+    if price is None:
+        return Denied(code=f"missing_{name}", field=name, reason=f"a {kind} order needs a {name}") if wanted else None
+    if not wanted:
+        return Denied(code=f"unexpected_{name}", field=name, reason=f"a {kind} order takes no {name}")
+    if not price.is_finite() or price <= 0:
+        return Denied(code=f"invalid_{name}", field=name, reason=f"{name} must be greater than 0")
     return None
 
 

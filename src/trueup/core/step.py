@@ -165,17 +165,11 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
 
 
 def _on_order_reported(belief: Belief, changes: Changes, event: OrderReported) -> None:
+    source = event.source
     transit(
-        belief,
-        changes,
-        event.report,
-        source=event.source,
-        exec_type=event.exec_type,
-        execution=event.execution,
-        refers_to=event.refers_to,
-        broker_at=event.broker_at,
+        belief, changes, event.report, source, event.exec_type, event.execution, event.refers_to, event.broker_at
     )
-    if event.source is _FROM_STREAM:
+    if source is _FROM_STREAM:
         feed = belief.truth.feeds[_BROKER_EVENTS]
         feed.last_event_at = event.at
         if feed.status is _FEED_UP:
@@ -556,16 +550,16 @@ def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcom
         stop_price=command.stop_price,
     )
     order = Order(
-        order_id=order_id,
-        symbol=command.symbol,
-        side=command.side,
-        order_type=command.order_type,
-        time_in_force=command.time_in_force,
-        origin="strategy" if command.strategy_name else "operator",
-        created_at=command.at,
-        updated_at=command.at,
-        source=_FROM_COMMAND,
-        legs=[leg],
+        order_id,
+        command.symbol,
+        command.side,
+        command.order_type,
+        command.time_in_force,
+        "strategy" if command.strategy_name else "operator",
+        command.at,
+        command.at,
+        _FROM_COMMAND,
+        [leg],
         strategy_name=command.strategy_name,
         extended_hours=command.extended_hours,
     )
@@ -586,17 +580,17 @@ def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcom
     tell(order, changes, "intent", _FROM_COMMAND, None, _asked(f"allowed; client order id {client_order_id}", command))
     changes.effects.append(SendOrder(order_id=order_id, allowed=verdict, halt_generation=belief.gate.halt_generation))
     return Outcome(changes, order_id)
+
+
+def _refusal(code: str, field: str, reason: str) -> Denied:
+    return Denied(code=code, field=field, reason=reason)
+
+
 def _asked(text: str, command: SubmitOrder | CancelOrder | ReplaceOrder) -> str:
     """A line of an order's story, with whose wish it was where that is known."""
     if not command.asked_by:
         return text
     return f"{text}; asked for by {command.asked_by}" if text else f"asked for by {command.asked_by}"
-
-
-
-
-def _refusal(code: str, field: str, reason: str) -> Denied:
-    return Denied(code=code, field=field, reason=reason)
 
 
 def _on_cancel(belief: Belief, changes: Changes, command: CancelOrder) -> Outcome:
@@ -699,11 +693,11 @@ def _on_kill(belief: Belief, changes: Changes, command: Kill) -> None:
 
 def _kill_view(belief: Belief, action: str, command: Kill | Resume) -> KillSwitchView:
     return KillSwitchView(
-        asked_by=command.asked_by,
         action=action,
         reason=command.reason,
         operator=command.operator,
         timestamp=command.at,
         state=belief.trading_state.value,
         open_orders_remaining=len(belief.open_orders),
+        asked_by=command.asked_by,
     )
