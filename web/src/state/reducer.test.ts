@@ -240,6 +240,7 @@ describe("what each channel changes", () => {
           timestamp: NOW,
           state: "KILLED",
           open_orders_remaining: 1,
+          asked_by: "oleg",
         }),
       ],
       (state) => state.killSwitch?.action,

@@ -306,8 +306,8 @@ function EngagedDialog() {
           "The trading state is KILLED."
         ) : (
           <>
-            {statement.operator === "system" ? "By the system" : "By a person"} at{" "}
-            <ClockTime at={statement.timestamp} />
+            {statement.operator === "system" ? "By the system" : "By a person"}
+            {statement.asked_by ? ` (${statement.asked_by})` : ""} at <ClockTime at={statement.timestamp} />
             {statement.reason === "" ? "" : `: ${statement.reason}`}
           </>
         )}

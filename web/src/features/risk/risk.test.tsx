@@ -19,6 +19,7 @@ const engaged: KillSwitchView = {
   timestamp: ago(-1),
   state: "KILLED",
   open_orders_remaining: 1,
+  asked_by: "",
 };
 
 const page = (
@@ -126,6 +127,13 @@ describe("killed", () => {
     await say({ ...engaged, operator: "system" });
     const dialog = screen.getByRole("alertdialog", { name: "Trading is killed" });
     expect(dialog).toHaveTextContent("By the system at 14:00:01: unusual fills");
+  });
+
+  test("says whose wish it was", async () => {
+    show(page);
+    await say({ ...engaged, asked_by: "oleg" });
+    const dialog = screen.getByRole("alertdialog", { name: "Trading is killed" });
+    expect(dialog).toHaveTextContent("By a person (oleg) at 14:00:01: unusual fills");
   });
 
   test("comes up killed after a reload", () => {
