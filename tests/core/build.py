@@ -49,6 +49,7 @@ from trueup.core.model import (
 from trueup.core.orders import Leg, Order
 from trueup.core.step import step
 from trueup.core.transition import Outcome
+from trueup.core.views import CHANNEL_VIEWS
 
 START = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
 AAPL = Symbol("AAPL")
@@ -219,6 +220,10 @@ class Desk:
         for item in items:
             outcome = step(self.belief, item, self.belief.offset + 1)
             self.effects.extend(outcome.effects)
+            for order_id, changed in outcome.changes.orders.items():
+                assert self.belief.orders[order_id] is changed, "what changed is shown as belief holds it"
+            for channel, view in outcome.changes.views:
+                assert isinstance(view, CHANNEL_VIEWS[channel]), "a channel tells views of its own shape alone"
         return outcome
 
     def submit(
