@@ -114,7 +114,7 @@ def check(settings: Settings) -> None:
             f"strategy {settings.strategy} needs symbols; give them with --symbols AAPL,MSFT", field="symbols"
         )
     check_keys(settings)
-    check_host(settings)
+    check_host(settings, gateways_enter=True)
     check_state(settings)
     check_port(settings)
 
@@ -132,8 +132,18 @@ def check_keys(settings: Settings) -> None:
         )
 
 
-def check_host(settings: Settings) -> None:
-    """Raises `BadInput` when the dashboard would be open to other machines without a token."""
+def check_host(settings: Settings, *, gateways_enter: bool = False) -> None:
+    """Raises `BadInput` when the dashboard would be open to other machines without a token.
+
+    Where gateways enter, at the runtime, their token shuts everybody else out.
+    """
+    if settings.gateway_token and settings.gateway_token == settings.token:
+        raise BadInput(
+            "TRUEUP_GATEWAY_TOKEN must not be the token TRUEUP_TOKEN: whoever has it may act in anybody's name",
+            field="gateway_token",
+        )
+    if gateways_enter and settings.gateway_token:
+        return
     if settings.host not in LOCAL_HOSTS and not settings.token and settings.users is None:
         raise BadInput(
             f"host {settings.host} lets other machines in; give a token of at least 16 characters with TRUEUP_TOKEN, "
