@@ -23,7 +23,6 @@ from itertools import repeat
 from typing import Any, TypeVar, cast
 
 from fastapi import WebSocket
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from trueup.api.frames import (
@@ -41,6 +40,7 @@ from trueup.api.frames import (
     frame,
 )
 from trueup.core.views import STATE_CHANNELS
+from trueup.api.upgrade import PatientWebSocket
 from trueup.ports import Envelope
 
 log = logging.getLogger(__name__)
@@ -509,7 +509,7 @@ class _Gone(asyncio.Transport):
         return True
 
 
-class FanoutProtocol(WebSocketsSansIOProtocol):
+class FanoutProtocol(PatientWebSocket):
     """Uvicorn's websocket, which can be handed over once accepted, and else is let go for good when its time is up."""
 
     _is_handed_over = False

@@ -22,6 +22,7 @@ from trueup.api.deps import GatewayOptions, House
 from trueup.api.fanout import MESSAGE_BYTES_MAX, FanoutProtocol
 from trueup.api.routes.websocket import ConnectionManager
 from trueup.api.sessions import Sessions
+from trueup.api.upgrade import UpgradingProtocol
 from trueup.errors import BadInput
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ async def serve_app(
         access_log=False,
         lifespan="off",
         server_header=False,
+        http=UpgradingProtocol,
         ws=FanoutProtocol,
         ws_max_size=MESSAGE_BYTES_MAX,
         ws_ping_interval=options.ping_s,
