@@ -71,6 +71,20 @@ async def test_another_life_of_the_bus_comes_as_a_snapshot() -> None:
         await events.aclose()  # type: ignore[attr-defined]
 
 
+async def test_two_loops_of_one_client_hear_everything_that_each_asked_for() -> None:
+    async with running_house() as house, served(house) as port:
+        async with connect(f"http://127.0.0.1:{port}") as client:
+            alerts, everything = client.events("system:snapshot", "risk:alert"), client.events()
+            for events in (alerts, everything):
+                assert (await following(events)).channel == "system:snapshot"
+            alert(house, "1")
+            for events in (alerts, everything):
+                assert (await following(events)).data["reason"] == "1"
+        for events in (alerts, everything):
+            with pytest.raises(StopAsyncIteration):
+                await following(events)
+
+
 async def test_whoever_may_not_listen_is_told(house_with_token: int) -> None:
     with pytest.raises(BadCredentials):
         await following(connect(f"http://127.0.0.1:{house_with_token}", token="wrong").events())

@@ -4,8 +4,9 @@
         async for event in trueup.events("trade:executed"):
             print(event.data["symbol"], event.data["quantity"])
 
-It resumes where it was; what a gateway can no longer tell comes as a `system:snapshot` event to whoever asked for all
-channels or for that one. Not for commands: those are plain HTTP, which `/openapi.json` describes.
+Each loop over events is a connection of its own, on which only the channels asked for travel. It resumes where it was;
+what a gateway can no longer tell comes as a `system:snapshot` event to whoever asked for all channels or for that one.
+Not for commands: those are plain HTTP, which `/openapi.json` describes.
 Invariant: within one epoch no event of a log is handed over twice, and none behind a hole without a snapshot before.
 """
 
@@ -15,12 +16,12 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
@@ -59,15 +60,23 @@ def connect(url: str = "http://127.0.0.1:8000", *, token: str = "") -> Client:
     return Client(urlunsplit((schemes[parts.scheme], parts.netloc, path, "", "")), token)
 
 
+@dataclass
+class _Place:
+    """Up to where one loop has each channel."""
+
+    epoch: str = ""
+    cursors: dict[str, int] = field(default_factory=dict)
+
+
 class Client:
-    """Follows one gateway; `recovered` says whether the last return lost nothing."""
+    """Follows one gateway; `recovered` says whether the last return of any of its loops lost nothing."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._epoch = ""
-        self._cursors: dict[str, int] = {}
         self.recovered: bool | None = None
+        self._sockets: set[ClientConnection] = set()
+        self._is_over = False
 
     async def __aenter__(self) -> Client:
         return self
@@ -75,41 +84,52 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._cursors.clear()
+        """End every loop."""
+        self._is_over = True
+        for socket in tuple(self._sockets):
+            await socket.close()
 
     async def events(self, *channels: str) -> AsyncIterator[Event]:
-        """Events of these channels, or of all; for ever. Raises `BadCredentials` when the gateway lets nobody in."""
+        """Events of these channels, or of all, until the client is left.
+
+        Raises `BadInput` for a channel that is not there, and `BadCredentials` when the gateway lets nobody in.
+        """
         unknown = set(channels) - set(Channel)
         if unknown:
             raise BadInput(
                 f"there is no channel {sorted(unknown)[0]!r}; docs/reference/channels.md lists them", field="channels"
             )
-        pause = PAUSE_S
-        while True:
+        pause, place = PAUSE_S, _Place()
+        while not self._is_over:
             try:
-                how = "?resume" if self._cursors else ""
-                async with open_websocket(self._url + how, additional_headers=self._headers, max_size=None) as socket:
-                    if how:
-                        await socket.send(json.dumps({"type": "resume", "cursors": self._places()}))
+                asked = {"channels": ",".join(channels)} if channels else {}
+                if place.cursors:
+                    asked["resume"] = ""
+                url = f"{self._url}?{urlencode(asked)}" if asked else self._url
+                async with open_websocket(url, additional_headers=self._headers, max_size=None) as socket:
+                    if place.cursors:
+                        await socket.send(json.dumps({"type": "resume", "cursors": _told(place)}))
                     pause = PAUSE_S
-                    async for event in self._heard(socket):
-                        if not channels or event.channel in channels:
-                            yield event
+                    self._sockets.add(socket)
+                    try:
+                        async for event in self._heard(socket, place):
+                            if not channels or event.channel in channels:
+                                yield event
+                    finally:
+                        self._sockets.discard(socket)
             except InvalidStatus as refused:
                 if refused.response.status_code in (401, 403):
                     raise BadCredentials("the gateway lets nobody in without the right token") from None
             except ConnectionClosed as closed:
-                asked = re.search(r"retry_after_ms=(\d{1,5})", closed.rcvd.reason if closed.rcvd is not None else "")
-                if asked is not None:
-                    pause = int(asked[1]) / 1000
+                later = re.search(r"retry_after_ms=(\d{1,5})", closed.rcvd.reason if closed.rcvd is not None else "")
+                if later is not None:
+                    pause = int(later[1]) / 1000
             except (OSError, WebSocketException, TimeoutError):
                 pause = min(2 * pause, PAUSE_S_MAX)
-            await asyncio.sleep(pause)
+            if not self._is_over:
+                await asyncio.sleep(pause)
 
-    def _places(self) -> dict[str, dict[str, object]]:
-        return {channel: {"epoch": self._epoch, "offset": offset} for channel, offset in self._cursors.items()}
-
-    async def _heard(self, socket: ClientConnection) -> AsyncIterator[Event]:
+    async def _heard(self, socket: ClientConnection, place: _Place) -> AsyncIterator[Event]:
         async for text in socket:
             message = json.loads(text, parse_float=Decimal)
             if message.get("type") == "resumed":
@@ -124,13 +144,17 @@ class Client:
                 at=datetime.fromisoformat(message["at"]) if "at" in message else None,
             )
             if event.channel == SNAPSHOT:
-                self._epoch, self._cursors = event.epoch, dict(message["cursors"])
+                place.epoch, place.cursors = event.epoch, dict(message["cursors"])
             elif event.epoch:
-                last = self._cursors.get(event.channel, 0)
-                if event.epoch == self._epoch and event.offset <= last:
+                last = place.cursors.get(event.channel, 0)
+                if event.epoch == place.epoch and event.offset <= last:
                     continue
-                if event.epoch != self._epoch or (event.offset > last + 1 and event.channel not in STATE_CHANNELS):
+                if event.epoch != place.epoch or (event.offset > last + 1 and event.channel not in STATE_CHANNELS):
                     await socket.send('{"type":"resync"}')
                     continue
-                self._cursors[event.channel] = event.offset
+                place.cursors[event.channel] = event.offset
             yield event
+
+
+def _told(place: _Place) -> dict[str, dict[str, object]]:
+    return {channel: {"epoch": place.epoch, "offset": offset} for channel, offset in place.cursors.items()}

@@ -225,22 +225,26 @@ async def test_a_slow_client_is_told_why_it_is_closed() -> None:
         assert "connect again" in closed.value.rcvd.reason
 
 
+def portfolio(house: House, number: int) -> None:
+    view = PortfolioView(
+        total_equity=None,
+        cash=None,
+        positions_value=None,
+        daily_pnl=None,
+        daily_pnl_pct=None,
+        total_pnl=None,
+        total_pnl_pct=None,
+        max_drawdown_pct=None,
+        stale_symbols=(str(number),),
+    )
+    house.bus.publish("portfolio:update", view, house.now)
+
+
 async def test_of_a_state_only_the_newest_waits(house: House) -> None:
     async with served(house, backlog=5, fast=False) as port, dashboard(port) as socket_:
         await hear(socket_)
         for number in range(200):
-            view = PortfolioView(
-                total_equity=None,
-                cash=None,
-                positions_value=None,
-                daily_pnl=None,
-                daily_pnl_pct=None,
-                total_pnl=None,
-                total_pnl_pct=None,
-                max_drawdown_pct=None,
-                stale_symbols=(str(number),),
-            )
-            house.bus.publish("portfolio:update", view, house.now)
+            portfolio(house, number)
         alert(house, "after")
         heard = await hear_until(socket_, "risk:alert")
         assert heard[-2]["channel"] == "portfolio:update"
@@ -344,3 +348,48 @@ async def test_stopping_does_not_wait_for_the_deaf(house: House) -> None:
 
 def test_the_states_are_those_of_the_views() -> None:
     assert {channel.value for channel in STATE_CHANNELS} == {"portfolio:update", "system:health", "market:quotes"}
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_client_that_names_channels_hears_no_others(house: House, fast: bool) -> None:
+    async with (
+        served(house, fast=fast) as port,
+        connect(f"ws://127.0.0.1:{port}/ws?channels=risk:alert") as alerts,
+        connect(f"ws://127.0.0.1:{port}/ws?channels=portfolio:update,signal:generated") as money,
+        dashboard(port) as everything,
+    ):
+        whole = [await hear(each) for each in (alerts, money, everything)]
+        assert [message["channel"] for message in whole] == ["system:snapshot"] * 3
+        assert whole[0]["cursors"] == whole[2]["cursors"]
+        for turn in range(3):
+            alert(house, str(turn))
+            portfolio(house, turn)
+            assert (await hear(alerts))["data"]["reason"] == str(turn)
+            assert (await hear(money))["data"]["stale_symbols"] == [str(turn)]
+            assert [(await hear(everything))["channel"] for _ in "12"] == ["risk:alert", "portfolio:update"]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_client_that_names_channels_resumes_on_these_alone(house: House, fast: bool) -> None:
+    async with served(house, fast=fast) as port:
+        async with connect(f"ws://127.0.0.1:{port}/ws?channels=risk:alert") as socket_:
+            begun = await hear(socket_)
+        alert(house, "missed")
+        portfolio(house, 1)
+        async with connect(f"ws://127.0.0.1:{port}/ws?channels=risk:alert&resume") as socket_:
+            cursors = {name: {"epoch": begun["epoch"], "offset": at} for name, at in begun["cursors"].items()}
+            await socket_.send(json.dumps({"type": "resume", "cursors": cursors}))
+            assert await hear(socket_) == {"type": "resumed", "recovered": True, "epoch": begun["epoch"], "missed": 1}
+            assert (await hear(socket_))["data"]["reason"] == "missed"
+            portfolio(house, 2)
+            alert(house, "next")
+            assert (await hear(socket_))["data"]["reason"] == "next"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_channel_that_is_not_there_is_named_in_the_refusal(house: House, fast: bool) -> None:
+    async with served(house, fast=fast) as port, connect(f"ws://127.0.0.1:{port}/ws?channels=risk:alarm") as socket_:
+        with pytest.raises(ConnectionClosed) as closed:
+            await hear(socket_)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, "risk:alarm" in closed.value.rcvd.reason) == (1008, True)

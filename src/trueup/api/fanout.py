@@ -1,9 +1,10 @@
 """The fast path: connections that FastAPI let in, taken over whole, and one write for each of them per burst.
 
 The kernel's `send` is what fan-out costs, so a client's message goes through no task, no queue and no frame of its own:
-what was published since the last turn of the loop is framed once, joined once, and written to every client that keeps
-up. A client whose socket is full leaves that group and gets a bounded queue, in which a state channel holds one place;
-a log that would lose an envelope closes the client with a reason. Once its socket is empty again it is back.
+what was published since the last turn of the loop is framed once, joined once for each choice of channels, and written
+to every client that keeps up. A client whose socket is full leaves its group and gets a bounded queue, in which a state
+channel holds one place; a log that would lose an envelope closes the client with a reason. Once its socket is empty
+again it is back.
 
 Not for deciding who may connect or what a message means (`routes/websocket.py`), and not for TLS or other servers: a
 connection that can't be taken over is served by the portable path there. Invariant: a client gets each envelope behind
@@ -39,8 +40,8 @@ from trueup.api.frames import (
     close_frame,
     frame,
 )
-from trueup.core.views import STATE_CHANNELS
 from trueup.api.upgrade import PatientWebSocket
+from trueup.core.views import STATE_CHANNELS
 from trueup.ports import Envelope
 
 log = logging.getLogger(__name__)
@@ -117,8 +118,9 @@ class Lag:
 class Link(asyncio.Protocol):
     """One client on the fast path: no task, no timer, and a reader only while it is in the middle of saying something.
 
-    To be derived from by whoever knows what clients mean. `held`: nothing has been promised to it yet. `place` is its
-    index among those that keep up, -1 while it stands apart.
+    To be derived from by whoever knows what clients mean. `held`: nothing has been promised to it yet. `channels` are
+    those that it asked for, None for all. `place` is its index among those of its group that keep up, -1 while it
+    stands apart.
     """
 
     __slots__ = (
@@ -126,6 +128,7 @@ class Link(asyncio.Protocol):
         "_hub",
         "_reader",
         "_transport",
+        "channels",
         "held",
         "is_over",
         "lag",
@@ -140,6 +143,7 @@ class Link(asyncio.Protocol):
         self._transport = transport
         self._reader: FrameReader | None = None
         self._cursors: Mapping[str, int] | None = None
+        self.channels: frozenset[str] | None = None
         self.held = True
         self.is_over = False
         self.lag: Lag | None = None
@@ -187,8 +191,10 @@ class Link(asyncio.Protocol):
         self.write(self._hub.frame_of(text))
 
     def deliver(self, channel: str, offset: int | None, data: bytes) -> None:
-        """Send a frame, unless the client has it already; without an offset it is for everybody."""
+        """Send a frame, unless the client has it already or did not ask for it; without an offset nobody has it."""
         if self.held or (offset is not None and offset <= self.seen.get(channel, 0)):
+            return
+        if self.channels is not None and channel not in self.channels:
             return
         if self.lag is not None and offset is not None and channel in STATE_CHANNELS:
             self.lag.put_state(channel, data)
@@ -334,6 +340,16 @@ class Link(asyncio.Protocol):
 LinkType = TypeVar("LinkType", bound=Link)
 
 
+class _Group:
+    """Clients that asked for the same channels and keep up, and in the same order their sockets."""
+
+    __slots__ = ("links", "sockets")
+
+    def __init__(self) -> None:
+        self.links: list[Link] = []
+        self.sockets: list[int] = []
+
+
 class Hub:
     """Every client of the fast path in this process."""
 
@@ -350,9 +366,7 @@ class Hub:
         self._ping_s = ping_s
         self._patience = max(1, math.ceil(ping_timeout_s / ping_s))
         self._links: dict[Link, set[Any]] = {}
-        # Those that keep up, and in the same order their sockets.
-        self._keeping_up: list[Link] = []
-        self._sockets: list[int] = []
+        self._groups: dict[frozenset[str] | None, _Group] = {}
         self._apart: dict[Link, None] = {}
         self._pending: list[tuple[str, int | None, bytes]] = []
         self._passed: dict[str, int] = {}
@@ -415,10 +429,13 @@ class Hub:
         """Take a client from those that keep up."""
         if link.place < 0:
             return
-        last, last_socket = self._keeping_up.pop(), self._sockets.pop()
+        group = self._groups[link.channels]
+        last, last_socket = group.links.pop(), group.sockets.pop()
         if last is not link:
-            self._keeping_up[link.place], self._sockets[link.place] = last, last_socket
+            group.links[link.place], group.sockets[link.place] = last, last_socket
             last.place = link.place
+        elif not group.links:
+            del self._groups[link.channels]
         link.place = -1
         self._apart[link] = None
 
@@ -433,9 +450,12 @@ class Hub:
         """Put a client to those that keep up, if it needs nothing of its own any more."""
         if not self._pending and link in self._apart and link.settle(self._passed):
             del self._apart[link]
-            link.place = len(self._keeping_up)
-            self._keeping_up.append(link)
-            self._sockets.append(link.socket)
+            group = self._groups.get(link.channels)
+            if group is None:
+                group = self._groups[link.channels] = _Group()
+            link.place = len(group.links)
+            group.links.append(link)
+            group.sockets.append(link.socket)
 
     def forget(self, link: Link) -> None:
         """A connection is gone."""
@@ -451,19 +471,21 @@ class Hub:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        joined = b"".join([data for _, _, data in pending]) if len(pending) > 1 else pending[0][2]
         apart = tuple(self._apart)
-        self._send_to_all(joined)
+        for channels, group in tuple(self._groups.items()):
+            asked_for = [data for channel, _, data in pending if channels is None or channel in channels]
+            if asked_for:
+                self._send_to_all(group, b"".join(asked_for))
         for link in apart:
             for channel, offset, data in pending:
                 link.deliver(channel, offset, data)
             self.settle(link)
 
-    def _send_to_all(self, joined: bytes) -> None:
-        """One write for each client that keeps up; its transport, which holds nothing, sees only what did not fit."""
+    def _send_to_all(self, group: _Group, joined: bytes) -> None:
+        """One write for each client of a group; its transport, which holds nothing, sees only what did not fit."""
         size = len(joined)
         written: list[int] = []
-        writing = map(os.write, self._sockets, repeat(joined))
+        writing = map(os.write, group.sockets, repeat(joined))
         while True:
             # One pass without a line of Python for each client; what was written before an error stays in the list.
             try:
@@ -476,7 +498,7 @@ class Hub:
         if written.count(size) == len(written):
             return
         self._is_flushing = True
-        for link, took in zip(tuple(self._keeping_up), written, strict=True):
+        for link, took in zip(tuple(group.links), written, strict=True):
             if took < 0:
                 link.abort()
             elif took < size:

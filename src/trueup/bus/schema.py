@@ -204,6 +204,17 @@ def typescript() -> str:
 
 # --- AsyncAPI ---
 
+_QUERY: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "channels": {
+            "type": "string",
+            "description": "Only these channels, by commas; all without it. The snapshot is whole in any case.",
+        },
+        "resume": {"type": "string", "description": "Holds the snapshot back, so that the first word can be a resume."},
+    },
+}
+
 _CLIENT_MESSAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "Ping": (
         "Sent by a client every 30 seconds; answered with a pong.",
@@ -312,6 +323,7 @@ def asyncapi() -> dict[str, Any]:
             "dashboard": {
                 "address": "/ws",
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+                "bindings": {"ws": {"method": "GET", "query": _QUERY}},
             }
         },
         "operations": {

@@ -50,6 +50,8 @@ AHEAD_MAX = 4096
 RAW_SHOWN = 200
 """Characters of a message that made no sense which go back to its sender."""
 
+ALL_CHANNELS = frozenset(str(channel) for channel in Channel)
+
 MESSAGE_ROLES = {"ping": Role.VIEWER, "resync": Role.VIEWER, "resume": Role.VIEWER}
 """Who may send which message; what is not listed nobody may."""
 
@@ -61,6 +63,8 @@ class Client:
 
     def __init__(self, websocket: WebSocket, backlog: int, *, identity: Identity = LOCAL, address: str = "") -> None:
         self.websocket = websocket
+        self.channels: frozenset[str] | None = None
+        """Those that it asked for; None for all."""
         self.identity = identity
         self.address = address
         self.over = asyncio.Event()
@@ -102,8 +106,8 @@ class Client:
         self.held = False
 
     def offer(self, envelope: Envelope, text: str) -> None:
-        """Queue one envelope, unless the client has it already."""
-        if self.held:
+        """Queue one envelope, unless the client has it already or did not ask for its channel."""
+        if self.held or (self.channels is not None and envelope.channel not in self.channels):
             return
         if not envelope.epoch:
             self._put(text)
@@ -210,6 +214,12 @@ class ConnectionManager:
             client = Client(websocket, self._options.backlog, identity=identity, address=address)
         if refused:
             client.end(CLOSE_TOO_SLOW, refused)
+            return client
+        client.channels = _channels(websocket.query_params.get("channels", ""))
+        unknown = sorted((client.channels or ALL_CHANNELS) - ALL_CHANNELS)
+        if unknown:
+            name = unknown[0] if unknown[0].isascii() and len(unknown[0]) < 40 else "one that is named there"
+            client.end(CLOSE_NOT_ALLOWED, f"channels: there is no {name}; docs/reference/channels.md lists them")
             return client
         # No await between snapshot and registration: nothing can be published in between.
         self._clients[client] = None
@@ -395,7 +405,7 @@ class ConnectionManager:
         epoch = self._stage.bus.epoch
         have = {channel: offset for channel, (_, offset) in cursors.items()}
         recovered = bool(cursors) and all(named == epoch for named, _ in cursors.values())
-        missed = self._missed(have) if recovered else None
+        missed = self._missed(have, client.channels) if recovered else None
         if missed is None:
             client.say({"type": "resumed", "recovered": False, "epoch": epoch})
             self._begin_after(client)
@@ -418,7 +428,7 @@ class ConnectionManager:
     def _follow(self, client: AnyClient, cursors: Mapping[str, int]) -> None:
         if cursors == self._stage.bus.cursors():
             return
-        missed = self._missed(cursors)
+        missed = self._missed(cursors, client.channels)
         if missed is not None:
             self._replay(client, missed)
 
@@ -429,14 +439,16 @@ class ConnectionManager:
         ahead = {channel: offset for channel, offset in seen.items() if offset > newest.get(channel, 0)}
         client.go_on_from({**newest, **ahead})
 
-    def _missed(self, have: Mapping[str, int]) -> list[Envelope] | None:
-        """What followed on every channel, oldest first; None when it is not known whole, or is too much."""
+    def _missed(self, have: Mapping[str, int], channels: frozenset[str] | None) -> list[Envelope] | None:
+        """What followed on the channels asked for, oldest first; None when it is not known whole, or is too much."""
         found: list[Envelope] = []
         bus = self._stage.bus
         newest = bus.cursors()
         if any(offset > newest.get(channel, 0) + AHEAD_MAX for channel, offset in have.items()):
             return None
         for channel, last in newest.items():
+            if channels is not None and channel not in channels:
+                continue
             offset = have.get(channel, 0)
             if offset >= last:
                 continue  # up to date, or a little ahead by another gateway
@@ -474,6 +486,11 @@ def _cursors(told: object) -> dict[str, tuple[str, int]] | None:
             return None
         found[channel] = (epoch, offset)
     return found
+
+
+def _channels(named: str) -> frozenset[str] | None:
+    """The channels that `?channels=order:status,risk:alert` names; None when it names none, which asks for all."""
+    return frozenset(part for part in (part.strip() for part in named.split(",")) if part) or None
 
 
 def _always(session: str) -> bool:
