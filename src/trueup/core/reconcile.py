@@ -268,7 +268,7 @@ def _suspect(
         price = position.average_price if position is not None else book.average_price
         drift.state, drift.at, drift.trued_up = "confirmed", changes.at, True
         drift.evidence = (
-            f"full snapshots since {drift.first_seen_at.isoformat()} agree on {quantity}; every order was read twice, "
+            f"full snapshots since {drift.first_seen_at.isoformat()} agree on {quantity}, each of them untorn, "
             f"no fill of {symbol} was learned meanwhile: {difference:+} shares came without an execution"
         )
         adjust(belief, symbol, difference, price, snapshot.started_at, "true-up", drift.evidence)

@@ -595,6 +595,80 @@ async def test_orders_that_never_hold_still_give_no_snapshot(bench: Any) -> None
         await broker.snapshot(FULL)
 
 
+async def test_an_account_that_fills_all_the_time_gets_its_snapshots(bench: Any) -> None:
+    """A fill every 100 ms, and answers that take 60: no two readings are equal, and each has to add up."""
+    broker = bench.broker()
+    report = await broker.submit(order(quantity=Decimal(1000), limit_price=Decimal(20)))
+    await broker.snapshot(FULL)
+    await bench.fault("rest", "delay", seconds=3600, by_seconds=0.06, match={"method": "GET"})
+
+    async def trade() -> None:
+        while True:
+            await fill(bench, report.broker_order_id, qty="1", price="19.99")
+            await asyncio.sleep(0.1)
+
+    trading = asyncio.create_task(trade())
+    whole: list[Decimal] = []
+    for _ in range(20):
+        try:
+            snapshot = await broker.snapshot(FULL)
+        except BrokerUnavailable:
+            continue
+        (row,) = snapshot.orders
+        executed = sum((execution.quantity for execution in snapshot.executions), Decimal(0))
+        held = sum((position.quantity for position in snapshot.positions), Decimal(0))
+        assert row.filled_quantity == executed == held
+        assert snapshot.account.cash == Decimal(100_000) - held * Decimal("19.99")
+        whole.append(held)
+    trading.cancel()
+    assert len(whole) >= 18
+    assert len(set(whole)) >= 10, "the account was not busy"
+
+
+async def test_a_pass_asks_for_every_list_at_once(bench: Any, http_server: Any, books: Books) -> None:
+    """Each answer waits until all five have been asked for: one after the other would wait for ever."""
+    waiting = 0
+    all_asked = asyncio.Event()
+
+    async def together(method: str, path: str, body: bytes) -> bytes:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 5:
+            all_asked.set()
+        await all_asked.wait()
+        return books(method, path, body)
+
+    async with http_server(together) as server:
+        broker = broker_for(bench, server.url)
+        async with asyncio.timeout(GENEROUS_S):
+            await broker.snapshot(FULL)
+            assert broker.stats().requests == {"GET": 15}, "three passes that show one another to be right"
+            await broker.snapshot(FULL)
+        assert broker.stats().requests == {"GET": 20}, "one that adds up"
+
+
+async def test_known_orders_are_looked_up_several_at_once(bench: Any, http_server: Any, books: Books) -> None:
+    books.by_id = {name: raw_order(name, status="canceled") for name in ("a", "b", "c", "d")}
+    waiting = 0
+    all_asked = asyncio.Event()
+
+    async def together(method: str, path: str, body: bytes) -> bytes:
+        nonlocal waiting
+        if path.startswith("/v2/orders/"):
+            waiting += 1
+            if waiting == 4:
+                all_asked.set()
+            await all_asked.wait()
+        return books(method, path, body)
+
+    async with http_server(together) as server:
+        known = tuple(BrokerOrderId(name) for name in ("a", "b", "c", "d", "a"))
+        async with asyncio.timeout(GENEROUS_S):
+            request = SnapshotRequest(scope=SnapshotScope.ORDERS, known=known)
+            snapshot = await broker_for(bench, server.url).snapshot(request)
+    assert {report.broker_order_id for report in snapshot.orders} == set(known)
+
+
 @pytest.mark.parametrize("path", ["/v2/positions", "/v2/account", "/v2/account/activities", "/v2/orders"])
 async def test_a_part_that_fails_fails_the_whole_snapshot(bench: Any, path: str) -> None:
     broker = bench.broker()

@@ -1,8 +1,8 @@
 """Requests and answers: Alpaca as a `Broker`.
 
-Says our wishes in Alpaca's words and Alpaca's answers in ours. A snapshot is put together from several lists that
-change while they are read; it is accepted only when every order stands the same before and after everything else was
-read, so a torn one never leaves this file.
+Says our wishes in Alpaca's words and Alpaca's answers in ours. A full snapshot is put together from several lists that
+change while they are read: all of them are asked for at once, what they leave open is looked up, and that is one pass.
+Passes follow until one is shown to be a state of the books (`untorn.py`), so a torn one never leaves this file.
 
 Not for when to ask, nor for what a snapshot means. Invariant: what is answered was read whole, page by page, and
 decoded whole; a part that fails fails all of it.
@@ -15,18 +15,20 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from trueup.brokers.alpaca import decode
 from trueup.brokers.alpaca.decode import Oddities
 from trueup.brokers.alpaca.rest import ClientOptions, ClientStats, Json, Lane, Rest
+from trueup.brokers.alpaca.untorn import Reading, adds_up, goes_back, stood_still
 from trueup.core.model import (
     AccountReport,
     BrokerOrderId,
     ClientOrderId,
     Execution,
+    ExecutionId,
     NewOrder,
     OrderChange,
     OrderReport,
@@ -65,13 +67,6 @@ class _Orders:
                 report = replace(report, parent=report.parent or known.parent)
             self.reports[report.broker_order_id] = report
 
-    def stands_like(self, other: _Orders) -> bool:
-        """True when both passes saw the same orders, each with the same fills in the same status."""
-        return self._stand() == other._stand()
-
-    def _stand(self) -> dict[BrokerOrderId, tuple[Decimal, str]]:
-        return {order_id: (report.filled_quantity, report.raw_status) for order_id, report in self.reports.items()}
-
 
 class AlpacaBroker:
     """`Broker` for one Alpaca account; `url` is the trading address, `oddities` counts what was not expected."""
@@ -92,6 +87,8 @@ class AlpacaBroker:
         self._clock = clock
         self._options = options or ClientOptions()
         self._rest = Rest(key=key, secret=secret, url=url, clock=clock, options=self._options)
+        self._base: Reading | None = None
+        """The last reading that was shown to be one state of the books."""
 
     @property
     def clock_skew_s(self) -> float | None:
@@ -179,7 +176,7 @@ class AlpacaBroker:
         return self._read(decode.account_report, await self._get("/account"))
 
     async def snapshot(self, request: SnapshotRequest) -> Snapshot:
-        """Read all that the scope asks for, until the orders stand still around it. Raises `BrokerUnavailable`."""
+        """Read all that the scope asks for, a full one until it is shown to be untorn. Raises `BrokerUnavailable`."""
         try:
             async with asyncio.timeout(self._options.snapshot_s):
                 return await self._snapshot(request)
@@ -199,7 +196,9 @@ class AlpacaBroker:
                     account=account,
                 )
             case SnapshotScope.ORDERS:
-                orders = await self._orders(request.known, None)
+                orders = _Orders()
+                orders.add(self._flat(await self._pages("open")))
+                await self._complete(orders, request.known, None)
                 return Snapshot(
                     scope=request.scope,
                     started_at=started_at,
@@ -208,72 +207,118 @@ class AlpacaBroker:
                     absent=tuple(sorted(orders.absent)),
                 )
             case SnapshotScope.FULL:
-                return await self._full(request, started_at)
-
-    async def _full(self, request: SnapshotRequest, started_at: datetime) -> Snapshot:
-        since = (request.since or _start_of_day(started_at)) - timedelta(seconds=self._options.slack_s)
-        before = await self._orders(request.known, since)
-        for _ in range(self._options.snapshot_tries):
-            executions, (positions, account) = await _together(
-                self._executions(since), _together(self._positions(), self.account())
-            )
-            after = await self._orders(request.known, since, settled=before)
-            if after.stands_like(before):
+                since = (request.since or _start_of_day(started_at)) - timedelta(seconds=self._options.slack_s)
+                reading = await self._untorn(request.known, since)
                 return Snapshot(
                     scope=request.scope,
-                    started_at=started_at,
+                    started_at=reading.started_at,
                     finished_at=self._clock.now(),
-                    orders=tuple(after.reports.values()),
-                    executions=executions,
-                    absent=tuple(sorted(after.absent)),
-                    positions=positions,
-                    account=account,
+                    orders=tuple(reading.orders.values()),
+                    executions=tuple(reading.executions.values()),
+                    absent=tuple(sorted(reading.absent)),
+                    positions=reading.positions,
+                    account=reading.account,
                 )
-            self.oddities["torn_snapshot"] += 1
-            before = after
-            started_at = self._clock.now()
+
+    async def _untorn(self, known: tuple[BrokerOrderId, ...], since: datetime) -> Reading:
+        """Passes over all lists until one adds up with the base, or three in a row are equal; that one."""
+        readings: list[Reading] = []
+        went_back = False
+        for _ in range(self._options.snapshot_tries):
+            reading = await self._reading(known, since)
+            base = self._base
+            if base is not None and base.account.account_id != reading.account.account_id:
+                self._base = base = None
+            if base is not None and goes_back(base, reading):
+                # no later than what was read before, whatever it adds up to
+                self.oddities["stale_snapshot"] += 1
+                went_back = True
+                readings.clear()
+                continue
+            readings.append(reading)
+            if base is not None and adds_up(base, reading):
+                return self._rebased(reading)
+            if stood_still(readings):
+                return self._rebased(readings[-2])
+            if base is not None or (len(readings) > 1 and readings[-1].state() != readings[-2].state()):
+                self.oddities["torn_snapshot"] += 1
+        if went_back:
+            # should the broker really number its changes backwards, the next snapshot must not fail by that again
+            self._base = None
         raise BrokerUnavailable(
-            f"the orders changed during each of {self._options.snapshot_tries} readings; no snapshot holds"
+            f"the books changed during each of {self._options.snapshot_tries} readings; no snapshot holds"
         )
+
+    def _rebased(self, reading: Reading) -> Reading:
+        if self._base is None or self._base.started_at < reading.started_at:
+            self._base = reading
+        return reading
 
     # --- parts of a snapshot ----------------------------------------------------------------------
 
-    async def _orders(
-        self, known: tuple[BrokerOrderId, ...], since: datetime | None, *, settled: _Orders | None = None
-    ) -> _Orders:
-        """All open orders, all sent since then, and all known ones; what ended in `settled` is not read again."""
+    async def _reading(self, known: tuple[BrokerOrderId, ...], since: datetime) -> Reading:
+        """One pass: all lists at once, then by id whatever they leave open."""
+        started_at = self._clock.now()
+        base = self._base
+        still_open, sent, executions, positions, account = await _together(
+            self._pages("open"),
+            self._pages("all", after=since),
+            self._executions(since),
+            self._positions(),
+            self.account(),
+        )
         orders = _Orders()
-        orders.add(self._flat(await self._pages("open")))
-        if since is not None:
-            # after the open ones: what stops being open meanwhile is in this list, or looked up
-            orders.add(self._flat(await self._pages("all", after=since)))
-        missing = [order_id for order_id in dict.fromkeys(known) if order_id not in orders.reports]
-        if settled is not None:
-            for order_id in missing:
-                report = settled.reports.get(order_id)
-                if report is not None and report.status in TERMINAL:
-                    orders.add((report,))
-        missing = [order_id for order_id in missing if order_id not in orders.reports]
+        orders.add(self._flat(still_open))
+        orders.add(self._flat(sent))
+        # an old order that was filled since the base and is not open any more is in neither list
+        traded = (
+            ()
+            if base is None
+            else (execution.broker_order_id for name, execution in executions.items() if name not in base.executions)
+        )
+        await self._complete(orders, (*known, *traded), since)
+        return Reading(
+            started_at=started_at,
+            since=since,
+            orders=orders.reports,
+            absent=frozenset(orders.absent),
+            executions=executions,
+            positions=positions,
+            account=account,
+        )
+
+    async def _complete(self, orders: _Orders, wanted: Iterable[BrokerOrderId], since: datetime | None) -> None:
+        """Look up what is wanted and in no list: only the broker's answer to its id says that an order is absent."""
+        missing = [order_id for order_id in dict.fromkeys(wanted) if order_id not in orders.reports]
         if len(missing) > self._options.lookups_max:
-            wanted = set(missing)
-            found = [raw for raw in await self._pages("all", until_found=wanted) if raw.get("id") in wanted]
+            ids = set(missing)
+            found = [raw for raw in await self._pages("all", until_found=ids) if raw.get("id") in ids]
             orders.add(self._flat(found))
             missing = [order_id for order_id in missing if order_id not in orders.reports]
-        for order_id in missing:
-            if not await self._add_by_id(orders, order_id):
-                orders.absent.add(order_id)
+        # of two lists one may tell of an order as it was before it was replaced, and the other of what replaced it
+        doubtful = [
+            report.replaces
+            for report in orders.reports.values()
+            if report.replaces in orders.reports and orders.reports[report.replaces].status not in TERMINAL
+        ]
+        asked = [*missing, *(doubtful if since is not None else ())]
+        found_by_id = await _together(*(self._add_by_id(orders, order_id) for order_id in asked))
+        orders.absent.update(order_id for order_id, found in zip(asked, found_by_id, strict=True) if not found)
         await self._add_legs(orders, since, looked_up=frozenset(missing))
-        return orders
 
     async def _add_legs(self, orders: _Orders, since: datetime | None, *, looked_up: frozenset[BrokerOrderId]) -> None:
         """Legs of groups: flat lists show them late or never, and never say whose they are; nested ones do."""
         if since is not None and any(report.order_class in LINKED for report in orders.reports.values()):
             orders.add(self._flat(await self._pages("all", after=since, nested=True)))
-        for order_id in list(orders.reports):
-            report = orders.reports[order_id]
-            is_open_group = report.order_class in LINKED and report.status not in TERMINAL
-            if is_open_group and report.parent is None and order_id not in looked_up:
-                await self._add_by_id(orders, order_id)
+        groups = [
+            order_id
+            for order_id, report in orders.reports.items()
+            if report.order_class in LINKED
+            and report.status not in TERMINAL
+            and report.parent is None
+            and order_id not in looked_up
+        ]
+        await _together(*(self._add_by_id(orders, order_id) for order_id in groups))
 
     async def _add_by_id(self, orders: _Orders, order_id: BrokerOrderId) -> bool:
         body = await self._looked_up(Lane.READ, _order_path(order_id), {"nested": "true"})
@@ -323,7 +368,7 @@ class AlpacaBroker:
                 fields["after"] = _rfc3339(seam - INSTANT)
         raise BrokerUnavailable(f"the list of {status} orders has no end after {self._options.pages_max} pages")
 
-    async def _executions(self, since: datetime) -> tuple[Execution, ...]:
+    async def _executions(self, since: datetime) -> dict[ExecutionId, Execution]:
         """All fills since then, sorted by order and cumulative quantity; the list itself comes in no such order."""
         size = self._options.activities_page
         fields: dict[str, object] = {
@@ -341,7 +386,7 @@ class AlpacaBroker:
                     found[str(raw.get("id"))] = self._read(decode.fill_activity, raw)
             if len(page) < size:
                 key = lambda fill: (fill.broker_order_id, fill.cum_quantity or 0, fill.at)  # noqa: E731
-                return tuple(sorted(found.values(), key=key))
+                return {execution.execution_id: execution for execution in sorted(found.values(), key=key)}
             token = page[-1].get("id")
             if len(found) == count or not isinstance(token, str):
                 raise BrokerUnavailable("the list of fills can't be paged: it does not move on")
@@ -386,17 +431,28 @@ class AlpacaBroker:
 
 A = TypeVar("A")
 B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+Work = Coroutine[Any, Any, T]
 
 
-async def _together(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """Both at once; the first failure ends the other and is raised itself."""
+@overload
+async def _together(a: Work[A], b: Work[B], /) -> tuple[A, B]: ...
+@overload
+async def _together(a: Work[A], b: Work[B], c: Work[C], d: Work[D], e: Work[E], /) -> tuple[A, B, C, D, E]: ...
+@overload
+async def _together(*work: Work[T]) -> tuple[T, ...]: ...
+async def _together(*work: Work[Any]) -> tuple[Any, ...]:
+    """All at once; the first failure ends the others and is raised itself."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(one)
-            second = group.create_task(other)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return first.result(), second.result()
+        return tuple(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 def _order_fields(order: NewOrder) -> dict[str, object]:

@@ -57,8 +57,8 @@ class ClientOptions:
     """How long a reading request may wait for its turn."""
     snapshot_s: float = 60.0
     """For a whole snapshot."""
-    snapshot_tries: int = 5
-    """Passes over the orders before a snapshot that never holds still is given up."""
+    snapshot_tries: int = 6
+    """Passes over all lists before a snapshot of books that move within each of them is given up."""
     slack_s: float = 300.0
     """How far before `since` to look again: activities come late, and clocks differ."""
     orders_page: int = 500
@@ -82,7 +82,8 @@ class Lane(StrEnum):
     READ = "read"
 
 
-THREADS = {Lane.CANCEL: 2, Lane.ORDER: 8, Lane.FIND: 2, Lane.READ: 3}
+THREADS = {Lane.CANCEL: 2, Lane.ORDER: 8, Lane.FIND: 2, Lane.READ: 6}
+"""Requests of a lane that can be under way at once; reading needs one for each list of a full snapshot."""
 PRIORITY = {
     Lane.CANCEL: Priority.CANCEL,
     Lane.ORDER: Priority.SUBMIT,
