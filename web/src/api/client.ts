@@ -4,7 +4,7 @@
  * Not for keeping what comes back: the socket tells what a command has changed. Invariant: a command is sent once;
  * when its outcome is unknown the caller is told exactly that.
  */
-import type { OrderDetailView, OrderView } from "./types";
+import type { DivergencesView, ExplanationView, OrderDetailView, OrderView } from "./types";
 
 /** What went wrong: `field` names the input that is wrong, `status` is 0 when the server could not be reached. */
 export class ApiError extends Error {
@@ -23,6 +23,9 @@ export class ApiError extends Error {
 
 /** How long a command may take; the order itself is decided within a moment, the broker's answer comes by the socket. */
 const TIMEOUT_MS = 10_000;
+
+/** How long a question to the journal may take: it is folded from its beginning. The server gives up before. */
+const HISTORY_TIMEOUT_MS = 130_000;
 
 /** The terms of a new order; amounts are texts as typed, so that no digit is lost on the way. */
 export interface OrderTerms {
@@ -49,6 +52,16 @@ export function cancelOrder(id: string): Promise<OrderView> {
 /** An order's row, timeline, executions and gaps, by any of its ids. */
 export function fetchOrder(id: string): Promise<OrderDetailView> {
   return request<OrderDetailView>("GET", `/api/orders/${encodeURIComponent(id)}`);
+}
+
+/** An order's whole story out of the journal: what was believed when, who stopped trading, what was done meanwhile. */
+export function fetchStory(id: string): Promise<ExplanationView> {
+  return request<ExplanationView>("GET", `/api/explain/${encodeURIComponent(id)}`, undefined, HISTORY_TIMEOUT_MS);
+}
+
+/** Every drift and every gap that the journal knows, oldest first. */
+export function fetchDivergences(): Promise<DivergencesView> {
+  return request<DivergencesView>("GET", "/api/divergences", undefined, HISTORY_TIMEOUT_MS);
 }
 
 /** Has belief compared with a whole snapshot of the broker now. */

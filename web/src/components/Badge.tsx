@@ -22,15 +22,20 @@ export function Chip({
   );
 }
 
-const SOURCES: Record<string, { letter: string; name: string }> = {
-  stream: { letter: "S", name: "stream: the broker told it as it happened" },
-  reply: { letter: "A", name: "answer: the broker's answer to a request of ours" },
-  poll: { letter: "P", name: "poll: found by asking in turn" },
-  reconcile: { letter: "R", name: "reconcile: found by comparing with a whole snapshot" },
-  lookup: { letter: "Q", name: "look-up: asked for this one order" },
-  command: { letter: "L", name: "local: somebody here wanted it" },
-  runtime: { letter: "L", name: "local: trueup itself" },
+const SOURCES: Record<string, { letter: string; word: string; name: string }> = {
+  stream: { letter: "S", word: "stream", name: "stream: the broker told it as it happened" },
+  reply: { letter: "A", word: "answer", name: "answer: the broker's answer to a request of ours" },
+  poll: { letter: "P", word: "poll", name: "poll: found by asking in turn" },
+  reconcile: { letter: "R", word: "snapshot", name: "reconcile: found by comparing with a whole snapshot" },
+  lookup: { letter: "Q", word: "look-up", name: "look-up: asked for this one order" },
+  command: { letter: "L", word: "here", name: "local: somebody here wanted it" },
+  runtime: { letter: "L", word: "here", name: "local: trueup itself" },
 };
+
+/** The way in which a fact was learned, in a word: `stream`, `answer`, `poll`, `snapshot`, `look-up`, `here`. */
+export function sourceWord(source: string): string {
+  return SOURCES[source]?.word ?? (source || "not known");
+}
 
 /** One letter for the way in which a fact was learned. */
 export function SourceBadge({ source }: { readonly source: string }) {

@@ -4,6 +4,7 @@ import {
   counted,
   direction,
   exactSum,
+  instantOf,
   lateness,
   money,
   price,
@@ -105,4 +106,15 @@ describe("times", () => {
 test("words are for people", () => {
   expect(words("PARTIALLY_FILLED")).toBe("Partially filled");
   expect([counted(1, "fill"), counted(3, "fill")]).toEqual(["1 fill", "3 fills"]);
+});
+
+test("a typed clock time is an instant of the same day in the zone", () => {
+  const near = Date.parse("2026-03-12T18:32:10.500Z");
+  const [newYork, utc] = ZONES;
+  expect(instantOf("14:32:11.25", newYork, near)).toBe(Date.parse("2026-03-12T18:32:11.250Z"));
+  expect(instantOf(" 9:05 ", newYork, near)).toBe(Date.parse("2026-03-12T13:05:00.000Z"));
+  expect(instantOf("18:32:11,007", utc, near)).toBe(Date.parse("2026-03-12T18:32:11.007Z"));
+  for (const none of ["", "soon", "24:00:00", "14:60:00", "14:32:61", "14:32:11.2500"]) {
+    expect(instantOf(none, utc, near)).toBeNull();
+  }
 });

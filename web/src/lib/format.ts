@@ -137,6 +137,23 @@ export function clockTime(at: number, zone: Zone): string {
   return clock(zone, "time").format(at);
 }
 
+/** The instant that a typed clock time such as `14:32:11.250` means in a zone, on the day of `near`; null for no time. */
+export function instantOf(text: string, zone: Zone, near: number): number | null {
+  const read = /^(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,3}))?)?$/.exec(text.trim());
+  if (read === null) return null;
+  const [hours, minutes, seconds] = [Number(read[1]), Number(read[2]), Number(read[3] ?? 0)];
+  if (hours > 23 || minutes > 59 || seconds > 59) return null;
+  const wanted = ((hours * 60 + minutes) * 60 + seconds) * 1000 + Number((read[4] ?? "").padEnd(3, "0"));
+  const part = new Map(
+    clock(zone, "ms")
+      .formatToParts(near)
+      .map((each) => [each.type as string, Number(each.value)]),
+  );
+  const minute = (part.get("hour") ?? 0) * 60 + (part.get("minute") ?? 0);
+  const shown = (minute * 60 + (part.get("second") ?? 0)) * 1000 + (part.get("fractionalSecond") ?? 0);
+  return near + wanted - shown;
+}
+
 /** The exact sum of amounts, done in whole millionths so that no cent is made or lost by floating point. */
 export function exactSum(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + Math.round(value * 1e6), 0) / 1e6;
@@ -148,7 +165,7 @@ export function words(name: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** A count with its noun: `1 fill`, `3 fills`. */
-export function counted(count: number, noun: string): string {
-  return `${QUANTITY.format(count)} ${noun}${count === 1 ? "" : "s"}`;
+/** A count with its noun: `1 fill`, `3 fills`; `several` when the plural is another word. */
+export function counted(count: number, noun: string, several = `${noun}s`): string {
+  return `${QUANTITY.format(count)} ${count === 1 ? noun : several}`;
 }

@@ -1,6 +1,8 @@
 /** Plausible facts for tests, each complete; a test names only what it is about. */
 import type {
+  BelievedView,
   DriftView,
+  ExplanationView,
   GapView,
   HealthView,
   OrderStatusView,
@@ -9,6 +11,7 @@ import type {
   PositionView,
   RiskAlertView,
   SystemSnapshotView,
+  TimelineEntryView,
   TradeExecutedView,
 } from "../api/types";
 
@@ -224,6 +227,55 @@ export function snapshot(part: Partial<SystemSnapshotView> = {}): SystemSnapshot
     pending_approvals: [],
     alerts: [],
     signals: [],
+    ...part,
+  };
+}
+
+export function timelineEntry(part: Partial<TimelineEntryView> = {}): TimelineEntryView {
+  return {
+    offset: 1,
+    event: "intent",
+    source: "command",
+    broker_at: null,
+    arrived_at: ago(60),
+    status_after: "PENDING_NEW",
+    filled_after: 0,
+    text: "",
+    changed: true,
+    told: "order allowed, to be sent",
+    fills: [],
+    ...part,
+  };
+}
+
+export function believed(part: Partial<BelievedView> = {}): BelievedView {
+  return {
+    at: ago(60),
+    offset: 1,
+    detail: "PENDING_NEW",
+    filled_quantity: 0,
+    in_doubt: "",
+    source: "command",
+    position: 0,
+    trading_state: "ACTIVE",
+    broker_events: "UP",
+    gap: "",
+    proved_at: null,
+    ...part,
+  };
+}
+
+export function explanation(part: Partial<ExplanationView> = {}): ExplanationView {
+  return {
+    detail: { order: order(), timeline: [timelineEntry()], executions: [], gaps: [] },
+    deeds: [],
+    moment: null,
+    folded_to: 20,
+    folded_at: NOW,
+    meanwhile: [],
+    bands: [],
+    beliefs: [believed()],
+    beliefs_end_at: null,
     ...part,
   };
 }

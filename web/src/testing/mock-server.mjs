@@ -3,7 +3,7 @@
  *
  * `npm run build && npm run mock`, then open http://localhost:8123/ and choose a scene by address:
  * `/?` is healthy; POST /scene/gap, /scene/heal, /scene/kill, /scene/breaker, /scene/drift, /scene/alerts,
- * /scene/approval, /scene/hole, /scene/empty and /scene/healthy change it, and POST /scene/drop cuts every socket.
+ * /scene/approval, /scene/hole, /scene/busy, /scene/empty and /scene/healthy change it, and POST /scene/drop cuts every socket.
  *
  * Not for tests (`fakeServer.ts`), and no broker: nothing here decides what is right.
  */
@@ -501,6 +501,9 @@ const SCENES = {
     offsets["order:status"] = (offsets["order:status"] ?? 0) + 3;
     putOrder(order("o-108", "SPY", "BUY", 5, 0, "NEW", { updated_at: iso() }));
   },
+  busy() {
+    state.hasNoJournal = true;
+  },
   drop() {
     for (const client of sockets.clients) client.terminate();
   },
@@ -523,7 +526,17 @@ function engage(reason, operator) {
 function story(one) {
   const start = Date.parse(one.submitted_at ?? one.updated_at);
   const at = (ms) => new Date(start + ms).toISOString();
-  const line = (offset, event, source, brokerMs, arrivedMs, status, filled, text = "", changed = true) => ({
+  const shares = (quantity, price, id, extra = {}) => ({
+    kind: "fill",
+    quantity,
+    price,
+    execution_id: id,
+    replaced: 0,
+    inferred: false,
+    replaces_inferred: false,
+    ...extra,
+  });
+  const line = (offset, event, told, source, brokerMs, arrivedMs, status, filled, extra = {}) => ({
     offset,
     event,
     source,
@@ -531,20 +544,51 @@ function story(one) {
     arrived_at: at(arrivedMs),
     status_after: status,
     filled_after: filled,
-    text,
-    changed,
+    text: "",
+    changed: true,
+    told,
+    fills: [],
+    ...extra,
   });
   return {
     order: one,
     timeline: [
-      line(101, "submit_order", "command", null, 0, "PENDING_NEW", 0, "sma_cross wants to buy; allowed by every check"),
-      line(103, "answered", "reply", 131, 171, "NEW", 0, "the broker took the order"),
-      line(104, "new", "stream", 131, 219, "NEW", 0, "", false),
-      line(110, "trade", "stream", 22_900, 22_988, "PARTIALLY_FILLED", 40, "40 at 415.19, execution x-f5"),
-      line(140, "trade", "reconcile", 41_007, 79_207, "FILLED", 100, "60 at 415.20, execution x-f6, found by snapshot"),
-      line(141, "trade", "stream", 41_007, 80_004, "FILLED", 100, "execution x-f6 is known already", false),
+      line(101, "intent", "order allowed, to be sent", "command", null, 0, "PENDING_NEW", 0, {
+        text: "allowed; client order id tu-mock-101",
+      }),
+      line(103, "STATUS", "broker's answer to our request", "reply", 131, 171, "NEW", 0),
+      line(104, "NEW", "broker works the order", "stream", 131, 219, "NEW", 0, { changed: false }),
+      line(110, "TRADE", "fill", "stream", 22_900, 22_988, "PARTIALLY_FILLED", 40, {
+        fills: [shares(40, 415.19, "x-f5")],
+      }),
+      line(
+        140,
+        "STATUS",
+        "fill inferred from the broker's total, found by a poll",
+        "poll",
+        41_007,
+        49_100,
+        "FILLED",
+        100,
+        {
+          fills: [shares(60, 415.2, "", { inferred: true, replaced: 60 })],
+        },
+      ),
+      line(158, "TRADE", "fill", "reconcile", 41_007, 79_207, "FILLED", 100, {
+        fills: [shares(60, 415.2, "x-f6", { replaces_inferred: true })],
+      }),
+      line(160, "TRADE", "fill", "stream", 41_007, 80_004, "FILLED", 100, { changed: false, text: "x-f6 is known" }),
     ],
-    executions: state.executions.filter((each) => each.order_id === one.id),
+    executions: [
+      fill("f5", one.id, one.symbol, one.side, 40, 0, { entry_time: at(22_900), learned_at: at(22_988) }),
+      fill("f6", one.id, one.symbol, one.side, 60, 0, {
+        entry_time: at(41_007),
+        learned_at: at(79_207),
+        late_s: 38.2,
+        source: "reconcile",
+        missed_by_stream: true,
+      }),
+    ],
     gaps: [
       {
         id: "gap-2",
@@ -556,6 +600,86 @@ function story(one) {
         learned_by: { reconcile: 2 },
       },
     ],
+  };
+}
+
+function explanation(one) {
+  const detail = story(one);
+  const start = Date.parse(one.submitted_at ?? one.updated_at);
+  const at = (ms) => new Date(start + ms).toISOString();
+  const deed = (offset, ms, what, times = 1) => ({ offset, at: at(ms), what, times });
+  const belief = (offset, ms, status, filled, source, extra = {}) => ({
+    at: at(ms),
+    offset,
+    detail: status,
+    filled_quantity: filled,
+    in_doubt: "",
+    source,
+    position: filled,
+    trading_state: "ACTIVE",
+    broker_events: "UP",
+    gap: "",
+    proved_at: null,
+    ...extra,
+  });
+  const blind = { trading_state: "REDUCE_ONLY", broker_events: "DOWN", gap: "gap-2", proved_at: at(29_600) };
+  return {
+    detail,
+    deeds: [deed(101, 0, "sent the order as tu-mock-101")],
+    moment: null,
+    folded_to: 161,
+    folded_at: at(81_000),
+    meanwhile: [
+      deed(120, 30_000, "stream of broker events lost: closed by the broker (1006)", 3),
+      deed(131, 35_000, "got the broker's orders by poll", 7),
+      deed(150, 61_000, "kill switch engaged by human: unusual fills"),
+      deed(155, 77_200, "compared with the broker's books: clean"),
+    ],
+    bands: [
+      {
+        kind: "kill",
+        name: "kill",
+        demand: "KILLED",
+        reason: "unusual fills",
+        opened_at: at(61_000),
+        closed_at: at(70_000),
+      },
+      {
+        kind: "breaker",
+        name: "vix_spike",
+        demand: "REDUCE_ONLY",
+        reason: "VIX crossed threshold: 37.2 > 35",
+        opened_at: at(8_000),
+        closed_at: at(20_000),
+      },
+    ],
+    beliefs: [
+      belief(101, 0, "PENDING_NEW", 0, "command"),
+      belief(103, 171, "NEW", 0, "reply"),
+      belief(110, 22_988, "PARTIALLY_FILLED", 40, "stream"),
+      belief(120, 30_000, "PARTIALLY_FILLED", 40, "stream", blind),
+      belief(140, 49_100, "FILLED", 100, "poll", blind),
+      belief(150, 61_000, "FILLED", 100, "poll", { ...blind, trading_state: "KILLED" }),
+      belief(158, 79_207, "FILLED", 100, "reconcile"),
+    ],
+    beliefs_end_at: null,
+  };
+}
+
+function divergences() {
+  const steps = (drift) => [{ ...drift, state: "suspected", evidence: "one snapshot differs" }, drift];
+  return {
+    drifts: [...state.drifts].reverse().map((drift) => ({
+      ...drift,
+      ended_at: drift.state === "suspected" ? null : drift.at,
+      cause: "one snapshot differs; fills under way or a lagging position list could explain it",
+      history: steps(drift),
+      ended_by: drift.state === "suspected" ? "" : drift.evidence,
+    })),
+    gaps: [...state.gaps].reverse(),
+    folded_to: 48_211,
+    folded_at: iso(),
+    left_out: 0,
   };
 }
 
@@ -600,6 +724,11 @@ async function serveApi(request, response, path) {
     return undefined;
   }
   const known = state.orders.find((each) => each.id === id);
+  if (state.hasNoJournal && (room === "explain" || room === "divergences")) {
+    return refuse(response, 503, "", "4 questions to the journal wait already; nothing was taken, try again", "busy");
+  }
+  if (room === "explain" && known !== undefined) return answer(response, 200, explanation(known));
+  if (room === "divergences") return answer(response, 200, divergences());
   if (room === "orders" && known === undefined) return refuse(response, 404, "id", `There is no order ${id}.`);
   if (room === "orders" && request.method === "GET") return answer(response, 200, story(known));
   if (room === "orders" && request.method === "DELETE") {

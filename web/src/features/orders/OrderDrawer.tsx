@@ -1,20 +1,23 @@
 /**
- * One order's story: what came, how, when the broker says, when it arrived, and what we believed after it.
+ * One order in a drawer: how it stands, what was believed at a chosen time, its story, its executions and its names.
  *
- * Not for changing terms. Invariant: nothing is smoothed over: a late fact stands at the broker's time with its
- * lateness, and a gap stands between the rows that it separates.
+ * Not for changing terms. Invariant: how it stands is what the socket told last; only the looking back is asked for.
  */
-import { Fragment, useEffect, useRef, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { ApiError, fetchOrder } from "../../api/client";
-import type { GapView, OrderDetailView, OrderView, TimelineEntryView, TradeExecutedView } from "../../api/types";
-import { Age, ClockTime } from "../../components/Age";
-import { SideWord, SourceBadge } from "../../components/Badge";
-import { OrderStatus, statusWords } from "../../components/OrderStatus";
+import type { OrderDetailView, OrderView, TradeExecutedView } from "../../api/types";
+import { Age } from "../../components/Age";
+import { SideWord, SourceBadge, sourceWord } from "../../components/Badge";
+import { OrderStatus } from "../../components/OrderStatus";
 import { useChannel } from "../../hooks/useChannel";
-import { lateness, price, quantity, stretch, words } from "../../lib/format";
+import { lateness, price, quantity, words } from "../../lib/format";
 import { openOrder, useOpenOrder } from "../../state/ui";
+import { BelievedAt } from "./BelievedAt";
 import { fillMark } from "./FillsTable";
 import { CancelButton, termsOf } from "./OrdersTable";
+import { fullDetail } from "./story";
+import { Timeline } from "./Timeline";
+import { useStory } from "./useStory";
 
 /** The drawer of whichever order is open. */
 export function OrderDrawer() {
@@ -36,6 +39,8 @@ function Drawer({ id }: { readonly id: string }) {
   const [detail, setDetail] = useState<OrderDetailView | null>(null);
   const [fault, setFault] = useState("");
   const [attempt, setAttempt] = useState(0);
+  const [at, setAt] = useState<number | null>(null);
+  const asked = useStory(id, versionOf(detail));
   const heading = useRef<HTMLHeadingElement>(null);
   const opener = useRef<Element | null>(null);
 
@@ -98,7 +103,8 @@ function Drawer({ id }: { readonly id: string }) {
         {detail === null && fault === "" && <p className="panel-empty quiet">Loading the story…</p>}
         {detail !== null && (
           <>
-            <Timeline detail={detail} />
+            <BelievedAt asked={asked} at={at} onChoose={setAt} />
+            <Timeline detail={fullDetail(detail, asked.story)} story={asked.story} at={at} />
             <Executions executions={detail.executions} />
             {order !== undefined && <Identifiers order={order} />}
           </>
@@ -106,6 +112,13 @@ function Drawer({ id }: { readonly id: string }) {
       </div>
     </aside>
   );
+}
+
+/** Changes whenever the journal may have more to tell of an order; null before there is an order. */
+function versionOf(detail: OrderDetailView | null): string | null {
+  if (detail === null) return null;
+  const gaps = detail.gaps.map((gap) => `${gap.id}/${gap.closed_at}/${gap.missed}`);
+  return [detail.timeline.length, detail.timeline.at(-1)?.offset, detail.order.terminal, ...gaps].join(" ");
 }
 
 function Sentence({ order }: { readonly order: OrderView }) {
@@ -154,97 +167,6 @@ function Standing({ order }: { readonly order: OrderView }) {
   );
 }
 
-type Line =
-  | { readonly kind: "entry"; readonly entry: TimelineEntryView; readonly at: number }
-  | { readonly kind: "gap"; readonly gap: GapView; readonly at: number };
-
-/** Entries by the broker's time where it gave one, with each gap before the first entry that follows its beginning. */
-export function storyLines(detail: OrderDetailView): readonly Line[] {
-  const entries: Line[] = detail.timeline.map((entry) => ({
-    kind: "entry",
-    entry,
-    at: Date.parse(entry.broker_at ?? entry.arrived_at),
-  }));
-  const gaps: Line[] = detail.gaps.map((gap) => ({ kind: "gap", gap, at: Date.parse(gap.opened_at) }));
-  return [...entries, ...gaps].sort((a, b) => {
-    if (a.at !== b.at) return a.at - b.at;
-    if (a.kind === "entry" && b.kind === "entry") return a.entry.offset - b.entry.offset;
-    return a.kind === "gap" ? -1 : 1;
-  });
-}
-
-function Timeline({ detail }: { readonly detail: OrderDetailView }) {
-  const lines = storyLines(detail);
-  const inside = (at: number) =>
-    detail.gaps.some(
-      (gap) => at >= Date.parse(gap.opened_at) && (gap.closed_at === null || at <= Date.parse(gap.closed_at)),
-    );
-  return (
-    <section aria-label="Timeline">
-      <h3 className="drawer-title">Timeline</h3>
-      <ol className="timeline">
-        {lines.map((line) => (
-          <Fragment key={line.kind === "gap" ? `gap-${line.gap.id}` : `${line.entry.offset}-${line.entry.event}`}>
-            {line.kind === "gap" ? (
-              <GapLine gap={line.gap} />
-            ) : (
-              <EntryLine entry={line.entry} isInGap={inside(line.at)} />
-            )}
-          </Fragment>
-        ))}
-      </ol>
-    </section>
-  );
-}
-
-function GapLine({ gap }: { readonly gap: GapView }) {
-  const seconds = gap.closed_at === null ? null : (Date.parse(gap.closed_at) - Date.parse(gap.opened_at)) / 1000;
-  return (
-    <li className="timeline-gap">
-      <span>
-        <ClockTime at={gap.opened_at} /> to {gap.closed_at === null ? "now" : <ClockTime at={gap.closed_at} />}
-      </span>
-      <span>
-        Broker events interrupted{seconds === null ? "" : `, ${stretch(seconds)}`}
-        {gap.reason === "" ? "" : `: ${gap.reason}`}
-      </span>
-    </li>
-  );
-}
-
-function EntryLine({ entry, isInGap }: { readonly entry: TimelineEntryView; readonly isInGap: boolean }) {
-  const late = entry.broker_at === null ? null : (Date.parse(entry.arrived_at) - Date.parse(entry.broker_at)) / 1000;
-  const isLate = late !== null && late > 2;
-  return (
-    <li
-      className={`timeline-row${isInGap ? " in-gap" : ""}${entry.changed ? "" : " no-change"}`}
-      data-testid="timeline-row"
-      data-source={entry.source}
-    >
-      <SourceBadge source={entry.source} />
-      <div className="timeline-what">
-        <p>
-          <strong>{words(entry.event)}</strong>
-          {!entry.changed && <span className="quiet"> · changed nothing</span>}
-        </p>
-        {entry.text !== "" && <p className="quiet">{entry.text}</p>}
-      </div>
-      <div className="timeline-when">
-        <p>
-          <ClockTime at={entry.broker_at ?? entry.arrived_at} ms />
-        </p>
-        <p className={isLate ? "warn" : "quiet"} title={`arrived ${entry.arrived_at}`}>
-          {late === null ? "our clock" : isLate ? `known ${lateness(late)} late` : `arrived +${lateness(late)}`}
-        </p>
-      </div>
-      <div className="timeline-belief">
-        <p>{statusWords(entry.status_after)}</p>
-        <p className="quiet">filled {quantity(entry.filled_after)}</p>
-      </div>
-    </li>
-  );
-}
-
 function Executions({ executions }: { readonly executions: readonly TradeExecutedView[] }) {
   return (
     <section aria-label="Executions">
@@ -277,7 +199,7 @@ function Executions({ executions }: { readonly executions: readonly TradeExecute
                 <td className="text">
                   <SourceBadge source={fill.source} />{" "}
                   <span className={fill.missed_by_stream || fill.inferred ? "warn" : "quiet"}>
-                    {fillMark(fill) || fill.source}
+                    {fillMark(fill) || sourceWord(fill.source)}
                   </span>
                 </td>
                 <td className="num">{lateness(fill.late_s)}</td>

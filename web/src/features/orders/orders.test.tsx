@@ -1,13 +1,10 @@
 import { act, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { OrderDetailView } from "../../api/types";
 import { FLUSH_MS, store } from "../../state/store";
-import { openOrder } from "../../state/ui";
-import { ago, fill, gap, health, NOW, order, orderStatus, portfolio, position } from "../../testing/facts";
+import { fill, gap, health, NOW, order, orderStatus, portfolio, position } from "../../testing/facts";
 import { FakeApi } from "../../testing/fakeApi";
 import { asEnvelope, leave, pass, person, show, stopTime } from "../../testing/render";
 import { FillsTable } from "./FillsTable";
-import { OrderDrawer, storyLines } from "./OrderDrawer";
 import { OrdersTable } from "./OrdersTable";
 import { OrderTicket } from "./OrderTicket";
 
@@ -95,117 +92,6 @@ describe("the fills table", () => {
     expect(fills[1]).toHaveTextContent("38.2 s");
     expect(fills[2]).toHaveTextContent("inferred");
     expect(screen.getByText("1 missed by stream")).toBeVisible();
-  });
-});
-
-describe("an order's story", () => {
-  const row = order({ detail: "FILLED", status: "FILLED", filled_quantity: 100, terminal: true });
-  const entry = {
-    offset: 1,
-    event: "submit_order",
-    source: "command",
-    broker_at: null,
-    arrived_at: ago(60),
-    status_after: "PENDING_NEW",
-    filled_after: 0,
-    text: "",
-    changed: true,
-  };
-  const detail: OrderDetailView = {
-    order: row,
-    timeline: [
-      entry,
-      {
-        ...entry,
-        offset: 2,
-        event: "trade",
-        source: "stream",
-        broker_at: ago(50),
-        arrived_at: ago(49.9),
-        status_after: "PARTIALLY_FILLED",
-        filled_after: 40,
-      },
-      {
-        ...entry,
-        offset: 9,
-        event: "trade",
-        source: "reconcile",
-        broker_at: ago(40),
-        arrived_at: ago(2),
-        status_after: "FILLED",
-        filled_after: 100,
-      },
-      {
-        ...entry,
-        offset: 5,
-        event: "new",
-        source: "stream",
-        broker_at: ago(55),
-        arrived_at: ago(54.9),
-        changed: false,
-      },
-    ],
-    executions: [fill(), fill({ id: "f-2", source: "reconcile", missed_by_stream: true, quantity: 60, late_s: 38 })],
-    gaps: [gap({ opened_at: ago(45), closed_at: ago(3), missed: 1 })],
-  };
-
-  test("stands in the broker's order, with the gap between the rows that it separates", () => {
-    expect(storyLines(detail).map((line) => (line.kind === "gap" ? "gap" : line.entry.offset))).toEqual([
-      1,
-      5,
-      2,
-      "gap",
-      9,
-    ]);
-  });
-
-  test("shows source, lateness and belief of each event, and how each fill was learned", async () => {
-    new FakeApi().on("GET /api/orders/o-1", { status: 200, body: detail });
-    show(<OrderDrawer />, { orders: [row] });
-    act(() => openOrder("o-1"));
-    await pass(FLUSH_MS);
-    const drawer = within(screen.getByRole("dialog", { name: /Buy 100 MSFT/ }));
-    expect(drawer.getAllByTestId("timeline-row").map((each) => each.dataset.source)).toEqual([
-      "command",
-      "stream",
-      "stream",
-      "reconcile",
-    ]);
-    expect(drawer.getByText("known 38.0 s late")).toBeVisible();
-    expect(drawer.getAllByText("arrived +100 ms")).toHaveLength(2);
-    expect(drawer.getByText("· changed nothing")).toBeVisible();
-    expect(drawer.getByText(/Broker events interrupted, 42 s: the stream was closed/)).toBeVisible();
-    expect(drawer.getByText("missed by stream")).toBeVisible();
-    expect(document.activeElement).toHaveTextContent("Buy 100 MSFT");
-  });
-
-  test("is told anew when the order changes, and closed by Escape", async () => {
-    const api = new FakeApi();
-    api.on("GET /api/orders/o-1", { status: 200, body: detail });
-    show(<OrderDrawer />, { orders: [order()] });
-    act(() => openOrder("o-1"));
-    await pass(FLUSH_MS);
-    act(() => store.dispatch({ type: "envelope", now: 0, envelope: asEnvelope("order:status", orderStatus(row), 1) }));
-    await pass(FLUSH_MS);
-    expect(api.sent("GET /api/orders/o-1")).toHaveLength(2);
-    await person().keyboard("{Escape}");
-    expect(screen.queryByRole("dialog")).toBeNull();
-  });
-
-  test("that cannot be fetched says so and can be tried again", async () => {
-    const api = new FakeApi();
-    api.on(
-      "GET /api/orders/o-1",
-      { status: 500, body: { error: { field: null, message: "The journal is busy.", code: "busy" } } },
-      { status: 200, body: detail },
-    );
-    show(<OrderDrawer />, { orders: [row] });
-    act(() => openOrder("o-1"));
-    await pass(0);
-    expect(screen.getByRole("alert")).toHaveTextContent("The journal is busy.");
-    await person().click(screen.getByRole("button", { name: "Try again" }));
-    await pass(0);
-    expect(screen.getAllByTestId("timeline-row")).toHaveLength(4);
   });
 });
 
