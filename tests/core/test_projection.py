@@ -19,9 +19,11 @@ from trueup.core.model import (
     Quote,
     RequestOutcome,
     Side,
+    Source,
     Symbol,
     TimeInForce,
 )
+from trueup.core.orders import Fill, Held, TimelineEntry
 from trueup.core.projection import (
     SEED_STATUS,
     RuntimeNumbers,
@@ -56,6 +58,8 @@ from trueup.core.views import (
     PositionView,
     QuoteView,
     SeedStatus,
+    TimelineEntryView,
+    TimelineFillView,
     TradeExecutedView,
 )
 
@@ -587,6 +591,106 @@ def test_a_line_of_a_story_tells_all_its_fills() -> None:
     assert (lines[1].arrived_at, lines[1].filled_after) == (at(1.2507), 40)
 
 
+def test_a_line_of_a_story_has_every_field_and_every_fill() -> None:
+    line = timeline_view(strategic().of().timeline)[-1]
+    assert line == TimelineEntryView(
+        offset=5,
+        event="TRADE",
+        source="stream",
+        broker_at=at(1),
+        arrived_at=at(1.2507),
+        status_after="PARTIALLY_FILLED",
+        filled_after=D(40),
+        text="fill 40 @ 9.60 (e-1)",
+        changed=True,
+        told="fill",
+        fills=(TimelineFillView(kind="fill", quantity=D(40), price=D("9.60"), execution_id="e-1", replaced=D(0)),),
+    )
+
+
+def inferred(quantity: str) -> Fill:
+    return Fill(D(quantity), D("9.1234567"), at(1), None, True)
+
+
+def named(quantity: str, *, late: bool = True) -> Fill:
+    held = Held(execution("e-9", quantity, "9"), Source.RECONCILE, at(2))
+    return Fill(D(quantity), D(9), at(1), held, False, replaces_inferred=late)
+
+
+def line(*fills: Fill, event: str = "STATUS", source: Source = Source.RECONCILE, changed: bool = True) -> TimelineEntry:
+    return TimelineEntry(1, event, source, None, at(2), S.NEW, D(0), "", changed, fills)
+
+
+@pytest.mark.parametrize(
+    ("lines", "replaced"),
+    [
+        ([[inferred("30")]], [0]),
+        ([[inferred("30")], [named("30")]], [30, 0]),
+        ([[inferred("30")], [named("10")]], [10, 0]),
+        ([[inferred("30")], [named("10")], [named("20")]], [30, 0, 0]),
+        ([[inferred("30")], [named("0.5")], [named("0.5")]], [1, 0, 0]),
+        ([[inferred("30")], [named("30", late=False)]], [0, 0]),
+        ([[inferred("30"), inferred("5")], [named("32")]], [30, 2, 0]),  # the oldest shares are named first
+        ([[inferred("30")], [inferred("5")], [named("32")], [named("3")]], [30, 5, 0, 0]),
+        ([[inferred("30")], [named("30")], [inferred("5")], [named("9")]], [30, 0, 5, 0]),
+    ],
+)
+def test_an_inferred_fill_tells_how_many_of_its_shares_were_named_since(
+    lines: list[list[Fill]], replaced: list[int]
+) -> None:
+    shown = timeline_view(line(*fills) for fills in lines)
+    assert [fill.replaced for entry in shown for fill in entry.fills] == replaced
+
+
+def test_a_fill_of_a_line_is_told_with_its_name_and_its_standing() -> None:
+    first, second = (entry.fills[0] for entry in timeline_view([line(inferred("30")), line(named("30"))]))
+    assert first == TimelineFillView(
+        kind="fill", quantity=D(30), price=D("9.123457"), execution_id="", inferred=True, replaced=D(30)
+    )
+    assert second == TimelineFillView(
+        kind="fill", quantity=D(30), price=D(9), execution_id="e-9", replaces_inferred=True, replaced=D(0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (line(event="intent"), "order allowed, to be sent"),
+        (line(event=ExecType.TRADE_CANCEL), "fill annulled by the broker"),
+        (line(event="A_WORD_of_tomorrow"), "a word of tomorrow"),
+        (line(), "found in the broker's snapshot"),
+        (line(source=Source.REPLY), "broker's answer to our request"),
+        (line(named("3")), "fill, found in the broker's snapshot"),
+        (line(named("3"), inferred("2"), source=Source.POLL), "fill inferred from the broker's total, found by a poll"),
+    ],
+)
+def test_a_line_says_in_words_what_came_and_how(entry: TimelineEntry, told: str) -> None:
+    assert [view.told for view in timeline_view([entry])] == [told]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_line_says_whether_it_changed_anything(changed: bool) -> None:
+    assert [view.changed for view in timeline_view([line(changed=changed)])] == [changed]
+
+
+def test_shares_that_fell_without_a_word_are_shown_as_of_the_last_change() -> None:
+    desk = Desk()
+    match = execution("e-1", 40, cum=40, when=1)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=1), match, when=1))
+    fallen = report(S.PARTIALLY_FILLED, 25, version=7, average="10")
+    desk.tell(snapshot(fallen, when=20, holdings={AAPL: 25}))
+    (below, _) = executions_view(desk.belief)
+    assert (below.quantity, below.inferred, below.learned_at, below.late_s) == (-15, True, at(20), D("13.000"))
+
+
+def test_a_bust_is_published_as_one() -> None:
+    desk = strategic()
+    row = report(S.NEW, 0, version=2, side=Side.SELL)
+    outcome = desk.tell(streamed(ExecType.TRADE_CANCEL, row, refers_to="e-1", when=3))
+    told = [view for _, view in log_views(desk.belief, outcome, at(3)) if isinstance(view, TradeExecutedView)]
+    assert told == [replace(SOLD, kind="bust")]
+
+
 GAP = GapView(id="g-1", feed="broker_events", reason="cut", opened_at=at(10), closed_at=at(20))
 
 
@@ -640,25 +744,25 @@ def test_a_price_has_six_places_at_most_whatever_rounding_the_thread_prefers(
 
 
 def two_holdings() -> tuple[Desk, dict[Symbol, Quote]]:
-    """10 AAPL and 20 MSFT bought at 10, 99,700 in cash; the peak was 100,000."""
+    """10 AAPL and 20 MSFT bought at 10; the peak of equity was 100,000."""
     desk = Desk(holdings={"AAPL": 10, "MSFT": 20})
     desk.tell(snapshot(when=2, holdings={"AAPL": 10, "MSFT": 20}, cash="100000"))
-    return desk, {**quote("6.005", "6.005"), **quote("8", "8", symbol="MSFT")}
+    return desk, {**quote("6.0005", "6.0005"), **quote("8", "8", symbol="MSFT")}
 
 
 @pytest.mark.parametrize("rounding", [ROUND_HALF_EVEN, ROUND_UP])
 def test_the_account_sums_its_holdings_and_knows_how_far_it_fell(rounding: str) -> None:
     desk, quotes = two_holdings()
-    desk.tell(snapshot(when=3, holdings={"AAPL": 10, "MSFT": 20}, cash="95005"))
+    desk.tell(snapshot(when=3, holdings={"AAPL": 10, "MSFT": 20}, cash="95006"))
     with localcontext() as context:
         context.rounding = rounding
         money = portfolio_view(desk.belief, quotes, at(4))
     assert [view.symbol for view in money.positions] == ["AAPL", "MSFT"]
-    assert (money.positions_value, money.total_equity) == (D("220.05"), D("95225.05"))
-    assert (money.daily_pnl, money.daily_pnl_pct) == (D("220.05"), D("0.23"))
-    assert (money.total_pnl, money.total_pnl_pct) == (D("-4774.95"), D("-4.77"))
-    assert money.max_drawdown_pct == D("-5.00"), "the deepest that was seen, not the present one"
-    assert (money.buying_power, money.sector_exposure) == (D("95005.00"), {})
+    assert (money.positions_value, money.total_equity) == (D("220.00"), D("95226.00"))
+    assert (money.daily_pnl, money.daily_pnl_pct) == (D("220.00"), D("0.23"))
+    assert (money.total_pnl, money.total_pnl_pct) == (D("-4774.00"), D("-4.77"))
+    assert money.max_drawdown_pct == D("-4.99"), "the deepest that was seen, not the present one"
+    assert (money.buying_power, money.sector_exposure) == (D("95006.00"), {})
     lower = {**quote("6", "6"), **quote("0.2575", "0.2575", symbol="MSFT")}
     desk.tell(snapshot(when=5, holdings={"AAPL": 10, "MSFT": 20}, cash="94000"))
     with localcontext() as context:
