@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
 from tests.api.house import House, served
 from tests.api.test_rfc6455 import sent
 
+from trueup.api import upgrade
 from trueup.api.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from trueup.api.identity import Role
 from trueup.api.sessions import User
@@ -146,4 +148,59 @@ async def test_a_request_behind_another_request_is_upgraded_too(house: House) ->
         client.writer.write(REQUEST + ASK)
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
         assert (await client.told())[0] == ["system:snapshot", "pong"]
+        client.writer.close()
+
+
+@pytest.mark.parametrize(
+    "half", [b"", REQUEST[:40], REQUEST[:-2], b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{"]
+)
+async def test_half_a_request_holds_no_place(house: House, half: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrade, "REQUEST_S", 0.3)
+    async with asyncio.timeout(60), served(house) as port:
+        client, patient = await speak(port), await speak(port)
+        client.writer.write(half)
+        patient.writer.write(REQUEST)
+        await patient.head()
+        with contextlib.suppress(ConnectionResetError):
+            assert await client.reader.read() == b""
+        # Whoever asked for something whole is not held to that.
+        patient.writer.write(ASK)
+        assert (await patient.told())[0] == ["system:snapshot", "pong"]
+        for each in (client, patient):
+            each.writer.close()
+
+
+async def test_a_second_request_may_take_as_long_as_the_first(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(60), served(house) as port:
+        client = await speak(port)
+        client.writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.head()
+        monkeypatch.setattr(upgrade, "REQUEST_S", 0.3)
+        client.writer.write(REQUEST[:40])
+        with contextlib.suppress(ConnectionResetError):
+            assert (await client.reader.read()).endswith(b"}")
+        client.writer.close()
+
+
+async def test_a_head_without_an_end_is_cut(house: House) -> None:
+    async with asyncio.timeout(60), served(house) as port:
+        client = await speak(port)
+        client.writer.write(REQUEST[:-2])
+        with contextlib.suppress(ConnectionError):
+            for number in range(10_000):
+                client.writer.write(b"X-%d: " % number + b"y" * 1000 + b"\r\n")
+                await client.writer.drain()
+            raise AssertionError("ten megabytes of head were taken")
+        client.writer.close()
+
+
+async def test_a_long_body_is_no_long_head(house: House) -> None:
+    async with asyncio.timeout(60), served(house) as port:
+        client = await speak(port)
+        client.writer.write(b"POST /api/kill HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n")
+        for _ in range(300):
+            client.writer.write(b" " * 1000)
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
         client.writer.close()

@@ -2,9 +2,10 @@
 
 RFC 6455 has a client wait for the answer to its handshake. One that does not may have its first frames in the very read
 that brought the request, or in one before the answer. Uvicorn forgets the former and answers a ping among the latter
-before the handshake. Here all of them wait for the answer and are heard behind it, in order.
+before the handshake. Here all of them wait for the answer and are heard behind it, in order. And whoever does not
+finish what it began to ask is let go, so that a place can't be held with half a request.
 
-Not for what frames mean. Invariant: nothing is sent before the answer, and one read more than the request waits at most.
+Not for what frames mean. Invariant: nothing is sent before the answer, and at most one read waits for it.
 """
 
 from __future__ import annotations
@@ -20,22 +21,75 @@ if TYPE_CHECKING:
     import asyncio
 
 
+REQUEST_S = 20.0
+"""How long a request may take to arrive whole, from the connection or its first byte on, in seconds."""
+
+
+HEAD_BYTES_MAX = 64 * 1024
+"""How long a request may be before its head ends, in bytes."""
+
+
 class UpgradingProtocol(HttpToolsProtocol):
-    """Uvicorn's HTTP, which hands on what stood behind the request that asked for a websocket."""
+    """Uvicorn's HTTP, with limits on how long a request may take to arrive, and how long its head may be.
+
+    What stood behind one that asked for a websocket is handed on.
+    """
 
     _data = b""
+    _patience: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        """A client is there and has said nothing yet."""
+        super().connection_made(transport)
+        self._patience = self.loop.call_later(REQUEST_S, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone."""
+        self._arrived()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Called by the parser at a request's first byte."""
+        super().on_message_begin()
+        if self._patience is None:
+            self._patience = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser behind a request's last byte."""
+        self._arrived()
+        super().on_message_complete()
+
+    def _arrived(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def data_received(self, data: bytes) -> None:
         """Hear the client."""
         self._data = data
+        self._head_bytes += len(data)
         super().data_received(data)
         self._data = b""
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser behind a request's head."""
+        super().on_headers_complete()
+        self._head_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser for what is no head."""
+        super().on_body(body)
+        self._head_bytes = 0
 
     def handle_websocket_upgrade(self) -> None:
         """Called where the parser says that what follows is no HTTP any more, and from where on."""
         upgrade = sys.exception()
         assert isinstance(upgrade, httptools.HttpParserUpgrade)
         early = self._data[upgrade.args[0] :]
+        self._arrived()
         super().handle_websocket_upgrade()
         if early and not self.transport.is_closing():
             cast("asyncio.Protocol", self.transport.get_protocol()).data_received(early)
