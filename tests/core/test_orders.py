@@ -593,3 +593,20 @@ def test_a_leg_learns_its_names_and_times_once() -> None:
     assert (into.client_order_id, into.submitted_at) == (None, at(1))
     join(into, replace(report(client_id="theirs", version=2), submitted_at=at(1.5)))
     assert (into.client_order_id, into.submitted_at) == ("theirs", at(1))
+
+
+@pytest.mark.parametrize("told_by", [Source.STREAM, Source.RECONCILE])
+def test_a_correction_and_a_bust_of_one_instant_end_at_the_smaller_total(told_by: Source) -> None:
+    into = leg()
+    join(into, report(S.FILLED, 18, version=1), execution("e-1", 18, 10, cum=18), exec_type=ExecType.TRADE)
+    corrected = execution("e-2", 18, 11, cum=18)
+    join(
+        into, report(S.FILLED, 18, version=2), corrected, exec_type=ExecType.TRADE_CORRECT, refers_to=ExecutionId("e-1")
+    )
+    if told_by is Source.STREAM:
+        bust = {"exec_type": ExecType.TRADE_CANCEL, "refers_to": ExecutionId("e-2")}
+        joined = join(into, report(S.FILLED, 0, version=2), corrected, **bust)
+    else:
+        joined = join(into, report(S.FILLED, 0, version=2), source=told_by)
+    assert into.filled == 0
+    assert "filled_quantity_fell" in joined.surprises, "two totals in one instant: a look must say which is right"

@@ -372,11 +372,12 @@ def join_report(
         _annul(leg, refers_to, execution if exec_type is _EXEC_TRADE_CORRECT else None, join)
         if exec_type is _EXEC_TRADE_CORRECT:
             execution = None
-        lowered = True
+        lowered = corrects = True
     else:
+        corrects = version is not None and leg.floor == version
         # a full reconciliation has read the order twice; it may lower what nothing newer contradicts
         lowered = source is _FROM_RECONCILE and report.version is not None and (newer or version == known)
-    _join_filled(leg, report.filled_quantity, version, newer, lowered, join)
+    _join_filled(leg, report.filled_quantity, version, newer, lowered, corrects, join)
     if version is not None and exec_type in (_EXEC_TRADE_CANCEL, _EXEC_TRADE_CORRECT):
         leg.floor = version if leg.floor is None else max(leg.floor, version)
     if execution is not None and exec_type is not _EXEC_TRADE_CANCEL:
@@ -439,7 +440,9 @@ def _take_terms(leg: Leg, report: OrderReport, join: Join) -> None:
         leg.filled_at = report.filled_at
 
 
-def _join_filled(leg: Leg, filled: Decimal, version: datetime | None, newer: bool, lowered: bool, join: Join) -> None:
+def _join_filled(
+    leg: Leg, filled: Decimal, version: datetime | None, newer: bool, lowered: bool, corrects: bool, join: Join
+) -> None:
     if version is not None and (leg.newest is None or (version, filled) > leg.newest):
         leg.newest = (version, filled)
     if leg.floor is not None and version is not None and version < leg.floor:
@@ -449,6 +452,11 @@ def _join_filled(leg: Leg, filled: Decimal, version: datetime | None, newer: boo
     elif filled < leg.filled:
         if lowered:
             # what the broker has said since the decrease already contains it
+            newest = leg.newest
+            if corrects and version is not None and newest is not None and newest[0] == version and newest[1] > filled:
+                # corrected twice in one instant: the smaller total was told last, and a look must say whether it is
+                leg.newest = (version, filled)
+                join.surprises.append("filled_quantity_fell")
             later = version is not None and leg.newest is not None and leg.newest[0] >= version
             leg.filled = leg.newest[1] if later and leg.newest is not None else filled
             leg.floor = version
