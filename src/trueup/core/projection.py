@@ -60,7 +60,6 @@ QUOTE_STALE_S = 10
 EXECUTIONS_SHOWN = 500
 
 _CENT = Decimal("0.01")
-_MILLI = Decimal("0.001")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +112,7 @@ def order_view(order: Order) -> OrderView:
     return OrderView(
         id=order.order_id,
         client_order_id=leg.client_order_id or "",
-        broker_order_id=leg.broker_order_id or (known[-1] if known else None),
+        broker_order_id=leg.broker_order_id,
         symbol=order.symbol,
         side=order.side.value,
         quantity=leg.quantity,

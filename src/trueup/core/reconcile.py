@@ -129,7 +129,7 @@ def _merge_row(
         order.confirmed_at = changes.at
         order.absent_since = None
         return
-    leg = transit(belief, changes, report, source=source, broker_at=report.version)
+    leg = transit(belief, changes, report, source=source)
     if leg is not None and leg.filled != report.filled_quantity:
         ahead = sign(leg.side) * (leg.filled - report.filled_quantity)
         finding.ahead[leg.symbol] = finding.ahead.get(leg.symbol, ZERO) + ahead

@@ -102,16 +102,13 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
     changes = Changes(item.at, offset)
     belief.offset = offset
     belief.at = item.at
-    if type(item) is OrderReported:  # the hot path, before the table
-        _on_order_reported(belief, changes, item)
-        return Outcome(changes)
     match item:
+        case OrderReported():  # the hot path, before all others
+            _on_order_reported(belief, changes, item)
         case SubmitOrder():
             return _on_submit(belief, changes, item)
         case RequestAnswered():
             _on_request_answered(belief, changes, item)
-        case OrderReported():
-            _on_order_reported(belief, changes, item)
         case SnapshotTaken():
             apply_snapshot(belief, changes, item)
             _heal(belief, changes)
@@ -151,7 +148,7 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
             _on_kill(belief, changes, item)
         case Resume():
             belief.gate.set_kill(False, reason=item.reason, operator=item.operator, at=item.at, asked_by=item.asked_by)
-            reset(belief, changes, SECOND_WRITER, "a person has looked")  # a person has looked
+            reset(belief, changes, SECOND_WRITER, "a person has looked")
             changes.views.append((Channel.RISK_KILL_SWITCH, _kill_view(belief, "deactivate", item)))
             changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason="resumed after a kill"))
         case Reconcile():
@@ -166,9 +163,7 @@ def step(belief: Belief, item: Event | Command, offset: int) -> Outcome:
 
 def _on_order_reported(belief: Belief, changes: Changes, event: OrderReported) -> None:
     source = event.source
-    transit(
-        belief, changes, event.report, source, event.exec_type, event.execution, event.refers_to, event.broker_at
-    )
+    transit(belief, changes, event.report, source, event.exec_type, event.execution, event.refers_to, event.broker_at)
     if source is _FROM_STREAM:
         feed = belief.truth.feeds[_BROKER_EVENTS]
         feed.last_event_at = event.at
@@ -185,7 +180,6 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
                 changes,
                 event.report,
                 source=_FROM_REPLY,
-                broker_at=event.report.version,
                 text=f"the broker's answer to our {event.kind.value}",
             )
             or leg
@@ -206,7 +200,7 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
             if settled:
                 tell(order, changes, "reply_lost", _FROM_REPLY, None, "the broker has spoken already")
             else:
-                _doubt(belief, changes, order, leg, event.kind, event.message)
+                _doubt(changes, order, leg, event.kind, event.message)
         case _:
             assert_never(event.outcome)
     belief.index(order)
@@ -237,7 +231,7 @@ def _on_refused(belief: Belief, changes: Changes, event: RequestAnswered, order:
     )
 
 
-def _doubt(belief: Belief, changes: Changes, order: Order, leg: Leg, kind: RequestKind, message: str) -> None:
+def _doubt(changes: Changes, order: Order, leg: Leg, kind: RequestKind, message: str) -> None:
     """The outcome of a request is unknown: say so, and ask the broker until it has spoken."""
     if kind is not RequestKind.CANCEL or (order.in_flight is None and order.in_doubt is None):
         # a cancel is safe to ask for again; it must not hide that another request is under way
@@ -268,7 +262,7 @@ def _look_up(changes: Changes, leg: Leg, not_before: datetime) -> None:
 
 def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) -> None:
     if event.report is not None:
-        leg = transit(belief, changes, event.report, source=Source.LOOKUP, broker_at=event.report.version)
+        leg = transit(belief, changes, event.report, source=Source.LOOKUP)
         if leg is None:
             return
         order = belief.orders[leg.order_id]
@@ -278,10 +272,9 @@ def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) 
                 request_cancel(changes, order)
         belief.index(order)
         return
-    if event.client_order_id is not None:
-        missing = belief.by_client.get(event.client_order_id)
-    else:
-        missing = belief.by_broker.get(event.broker_order_id) if event.broker_order_id is not None else None
+    if event.client_order_id is None:
+        return  # a request in doubt has no broker order id yet; one that is not found says nothing about it
+    missing = belief.by_client.get(event.client_order_id)
     if missing is None:
         return
     order = belief.orders[missing.order_id]
@@ -375,7 +368,6 @@ def _on_feed_lost(belief: Belief, changes: Changes, event: FeedLost) -> None:
     feed = belief.truth.feeds[event.feed]
     if feed.status is not FeedStatus.DOWN:
         feed.since = event.at
-    was_mute = feed.status is FeedStatus.SUSPECT
     feed.status = FeedStatus.DOWN
     feed.reason = event.reason
     changes.views.append(
@@ -385,8 +377,7 @@ def _on_feed_lost(belief: Belief, changes: Changes, event: FeedLost) -> None:
         )
     )
     if event.feed is FeedName.BROKER_EVENTS:
-        if not was_mute:
-            _open_gap(belief, changes, event.reason, event.at)
+        _open_gap(belief, changes, event.reason, event.at)  # none, where it was found mute: that gap is open still
         belief.expectations.clear()
         _demand_truth(belief, changes)
 
@@ -417,7 +408,7 @@ def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted)
         leg = order.legs[-1]
         if order.in_flight is not None and order.in_flight is not RequestKind.CANCEL:
             # a replace of an order that has ended meanwhile counts too: its new leg may work at the broker
-            _doubt(belief, changes, order, leg, order.in_flight, "the process ended before the answer came")
+            _doubt(changes, order, leg, order.in_flight, "the process ended before the answer came")
             belief.index(order)
         elif order.in_doubt is not None:
             order.lookups_missed = 0
@@ -487,8 +478,8 @@ def _expectation_failed(belief: Belief, changes: Changes, leg_id: BrokerOrderId)
         since = feed.last_event_at
     gap = _open_gap(belief, changes, reason, since or changes.at)
     if gap is not None:
-        gap.missed += expected.fills
-        gap.learned_by[expected.source] = gap.learned_by.get(expected.source, 0) + expected.fills
+        gap.missed = expected.fills
+        gap.learned_by = {expected.source: expected.fills}
         belief.count("fills_missed_by_stream", expected.fills)
     for held in leg.executions.values():
         if held.source is not Source.STREAM and held.source is not Source.REPLY:
@@ -635,7 +626,7 @@ def _on_replace(belief: Belief, changes: Changes, command: ReplaceOrder) -> Outc
     )
     order.legs.append(leg)
     belief.by_client[change.client_order_id] = leg
-    belief.legs_by_symbol.setdefault(order.symbol, []).append(leg)
+    belief.legs_by_symbol[order.symbol].append(leg)
     order.in_flight = RequestKind.REPLACE
     order.updated_at, order.source = command.at, Source.COMMAND
     changes.orders[order.order_id] = order
