@@ -98,7 +98,7 @@ pictures: $(PY_READY) $(WEB_BUILT) ## take the docs' screenshots anew, with the 
 
 .PHONY: soak-core
 soak-core: $(PY_READY) ## live a million random schedules of the core: make soak-core SEED=1
-	@$(BIN)/python -m tests.worlds.schedules --schedules 1000000 --seed $(SEED) $(ARGS)
+	@$(BIN)/trueup chaos --core --schedules 1000000 --seed $(SEED) $(ARGS)
 
 # It works on a copy under build/, whose settings leave out what the subset does not need; a full run takes about 25 minutes.
 .PHONY: mutate

@@ -50,6 +50,7 @@ def test_all_promised_commands_are_there() -> None:
         "journal",
         "schema",
         "doctor",
+        "chaos",
         "user",
     ]
     assert {command[0] for command in COMMANDS if command} == set(promised)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from tests.simulation.checkers import belief_equals_the_books
 
+from trueup.chaos.checkers import belief_equals_the_books
 from trueup.core.belief import Belief
 from trueup.core.model import OrderId, OrderStatus
 from trueup.journal.sqlite import SqliteJournal

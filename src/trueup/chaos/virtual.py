@@ -143,11 +143,11 @@ def run_virtual(main: Coroutine[Any, Any, T], *, disk_s: float = 0.0) -> T:
         return runner.run(main)
 
 
-async def until(what: Callable[[], object], *, within_s: float = 60.0, told: str = "") -> None:
+async def until(what: Callable[[], object], *, within_s: float = 60.0, told: str = "", every_s: float = 0.01) -> None:
     """Let virtual time pass until `what` holds; raises `Stuck` when it never does."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
     while not what():
         if loop.time() >= deadline:
             raise Stuck(f"waited {within_s:g} s of virtual time for {told or what}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every_s)

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import trueup
-from trueup.cli import account, books, demo, doctor, history, journal, running, schema, sim
+from trueup.cli import account, books, chaos, demo, doctor, history, journal, running, schema, sim
 from trueup.cli.output import errors_as_lines, out, say_error
 
 app = typer.Typer(
@@ -65,6 +65,7 @@ app.add_typer(journal.journal_app, name="journal", rich_help_panel=KEEP)
 app.command(rich_help_panel=KEEP)(schema.schema)
 app.command(rich_help_panel=KEEP)(running.user)
 app.command(rich_help_panel=KEEP)(doctor.doctor)
+app.command(rich_help_panel=KEEP)(chaos.chaos)
 
 
 def main() -> None:

@@ -117,11 +117,7 @@ async def apart(work: Awaitable[ResultT]) -> ResultT:
     A group of tasks that fails leaves a cancellation behind in the task that waited for it (Python 3.11 takes it back
     only when the failure came early); in a task of its own that harms nobody, and `heed_cancel` can be believed.
     """
-
-    async def alone() -> ResultT:
-        return await work
-
-    return await asyncio.create_task(alone())
+    return await asyncio.ensure_future(work)  # at once a task: one that never began still counts as awaited
 
 
 def heed_cancel() -> None:

@@ -147,7 +147,9 @@ class InProcess:
         symbols: tuple[Symbol, ...] = (),
         tick_seconds: float = 0.5,
         connections_max: int = 1,
+        only_these: bool = False,
     ) -> None:
+        """`only_these` lists no other symbols than `symbols`, which makes time cheaper."""
         self.world = World(
             clock=_Handed(clock),
             seed=seed,
@@ -157,6 +159,7 @@ class InProcess:
             speed=1.0,
             tick_seconds=tick_seconds,
             recording=[],
+            only=symbols if only_these else None,
         )
         self._clock = clock
         self._latency = _Latency(delays or Delays(), Dice(seed, "delays"))

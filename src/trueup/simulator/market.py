@@ -10,7 +10,7 @@ instants give the same ticks.
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -198,7 +198,9 @@ class Market:
         speed: float = 1.0,
         tick_seconds: float = 0.5,
         recording: Sequence[RecordedBar] = (),
+        only: Collection[str] | None = None,
     ) -> None:
+        """`only` leaves every other symbol out, for a world that must be cheap."""
         self._seed = seed
         self._start = start
         self._speed = speed
@@ -213,7 +215,7 @@ class Market:
         self._minutes = sorted({bar.at for bar in recording})
         self._played = -1
         known = {listing.symbol: listing for listing in LISTINGS}
-        listings: Iterable[Listing] = LISTINGS
+        listings: Iterable[Listing] = [each for each in LISTINGS if only is None or each.symbol in only]
         if self._recording:
             listings = [
                 _recorded_listing(symbol, next(iter(bars.values())), known.get(symbol))

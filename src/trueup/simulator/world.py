@@ -7,7 +7,7 @@ the caller goes on.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NoReturn, TypeVar
@@ -36,13 +36,14 @@ class World:
         speed: float,
         tick_seconds: float,
         recording: list[RecordedBar],
+        only: Collection[str] | None = None,
     ) -> None:
         self.clock = clock
         self.seed = seed
         self.hours = hours
         self.started_at = clock.now()
         self.market = Market(
-            seed=seed, start=self.started_at, speed=speed, tick_seconds=tick_seconds, recording=recording
+            seed=seed, start=self.started_at, speed=speed, tick_seconds=tick_seconds, recording=recording, only=only
         )
         self.exchange = Exchange(
             assets=self.market.assets(lambda place: stable_id(seed, "asset", place)),
