@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -47,6 +48,25 @@ class Counting(SimulatedBroker):
             return await super().snapshot(request)
         finally:
             self.at_once -= 1
+
+
+class Hanging(SimulatedBroker):
+    """A broker whose lists of orders, asked for alone, never come while `hangs`."""
+
+    def __init__(self, broker: SimulatedBroker) -> None:
+        self.__dict__ = broker.__dict__
+        self.hangs = False
+        self.hanging = self.given_up = 0
+
+    async def snapshot(self, request: SnapshotRequest) -> Snapshot:
+        if self.hangs and request.scope is SnapshotScope.ORDERS:
+            self.hanging += 1
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
+        return await super().snapshot(request)
 
 
 def test_open_orders_and_positions_are_asked_for_though_the_stream_is_up() -> None:
@@ -155,6 +175,28 @@ def test_snapshots_never_overlap_whoever_asks() -> None:
                     await VirtualClock().sleep(9)
                 assert len(broker.asked) > 8
                 assert broker.at_once_max == 1
+
+    run_virtual(main())
+
+
+def test_a_poll_gives_way_to_a_stream_that_waits_for_its_snapshot() -> None:
+    """The answers of a poll hang; what the reopened stream needs does not wait for them, and nothing is left behind."""
+
+    async def main() -> None:
+        async with exchange() as sim:
+            broker = Hanging(sim.broker)
+            async with running(sim=sim, broker=broker, intervals=Intervals(orders_s=1)) as scene:
+                await scene.up()
+                broker.hangs = True
+                await until(lambda: broker.hanging == 1, within_s=20)
+                sim.orders.cut()
+                await until(lambda: scene.feed is not FeedStatus.UP, within_s=20)
+                await until(lambda: scene.feed is FeedStatus.UP, within_s=20)
+                assert broker.hanging == broker.given_up == 1
+                broker.hangs = False
+                began = scene.now()
+                await VirtualClock().sleep(5)
+                assert taken(scene, SnapshotScope.ORDERS, since=began), "and polling goes on"
 
     run_virtual(main())
 

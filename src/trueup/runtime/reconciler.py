@@ -2,9 +2,10 @@
 
 Polling is the safety net and never stops: open orders every 10 s, positions every 60 s, everything every 5 minutes;
 while broker events are not live, open orders every 2 s. One snapshot is under way at a time, whoever asked for it;
-requests for the same scope that wait are one, and one that begins after they were made serves them all. Not for
-judging what comes back (`core/reconcile.py`). Invariant: a snapshot that could not be completed is thrown away whole
-and said to have failed.
+requests for the same scope that wait are one, and one that begins after they were made serves them all. A poll gives
+way to a stream that waits for its snapshot, which holds all that the poll would have told. Not for judging what comes
+back (`core/reconcile.py`). Invariant: a snapshot that could not be completed is thrown away whole and said to have
+failed.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Reconciler:
         self._wanted: dict[SnapshotScope, str] = {}
         self._work = asyncio.Event()
         self._under_way = asyncio.Lock()
+        self._make_way = asyncio.Event()
         started = clock.monotonic()
         self._last = {scope: started for scope in SnapshotScope}
         self._last[SnapshotScope.FULL] -= self._intervals.full_s - min(FIRST_FULL_S, self._intervals.full_s)
@@ -107,8 +109,10 @@ class Reconciler:
         self._work.set()
 
     async def full(self, reason: str) -> Tried:
-        """One full reconciliation that begins now, or as soon as the snapshot under way is done."""
+        """One full reconciliation that begins now, or as soon as another full one is done."""
+        self._make_way.set()
         async with self._under_way:
+            self._make_way.clear()
             return await self._take(SnapshotScope.FULL, Source.RECONCILE, reason)
 
     async def run(self) -> NoReturn:
@@ -119,12 +123,28 @@ class Reconciler:
                 due = self._due()
                 if due is None:
                     continue  # somebody else's snapshot has served it meanwhile
-                scope, source, reason = due
-                tried = await self._take(scope, source, reason)
+                tried = await self._until_in_the_way(*due)
+            if tried is None:
+                continue
             if tried.done:
                 self._backoff.reset()
             else:
                 await self._clock.sleep(self._backoff.next_s(at_least_s=tried.retry_after_s))
+
+    async def _until_in_the_way(self, scope: SnapshotScope, source: Source, reason: str) -> Tried | None:
+        """Take a snapshot; None when it was broken off, being less than the full one that waits for it."""
+        if scope is SnapshotScope.FULL:
+            return await self._take(scope, source, reason)
+        poll = asyncio.create_task(self._take(scope, source, reason))
+        asked_for = asyncio.create_task(self._make_way.wait())
+        try:
+            await asyncio.wait({poll, asked_for}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked_for.cancel()
+            if not poll.done():
+                poll.cancel()
+                await asyncio.wait({poll})
+        return None if poll.cancelled() else poll.result()
 
     async def _take(self, scope: SnapshotScope, source: Source, reason: str) -> Tried:
         served = list(SnapshotScope) if scope is SnapshotScope.FULL else [scope]
