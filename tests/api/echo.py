@@ -1,4 +1,7 @@
-"""The fast path as an echo server, for test suites that speak RFC 6455: `python -m tests.api.echo PORT`."""
+"""Both paths as echo servers, for test suites that speak RFC 6455: `python -m tests.api.echo PORT`.
+
+The fast path is at `/ws`, the portable one at `/portable`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from fastapi import FastAPI, WebSocket
 
 from trueup.api.fanout import FanoutProtocol, Hub, Link
 from trueup.api.frames import BINARY, TEXT, frame
+from trueup.api.upgrade import UpgradingProtocol
 
 LIMIT = 64 * 1024 * 1024
 
@@ -35,11 +39,28 @@ def echo_app() -> FastAPI:
         assert link is not None
         link.go_on_from({})
 
+    @app.websocket("/portable")
+    async def portable(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            if message.get("text") is not None:
+                await websocket.send_text(message["text"])
+            else:
+                await websocket.send_bytes(message["bytes"])
+
     return app
 
 
 def config(port: int) -> uvicorn.Config:
-    return uvicorn.Config(echo_app(), port=port, log_config=None, ws=FanoutProtocol, ws_per_message_deflate=False)
+    return uvicorn.Config(
+        echo_app(),
+        port=port,
+        log_config=None,
+        http=UpgradingProtocol,
+        ws=FanoutProtocol,
+        ws_max_size=LIMIT,
+        ws_per_message_deflate=False,
+    )
 
 
 if __name__ == "__main__":

@@ -204,3 +204,16 @@ async def test_a_long_body_is_no_long_head(house: House) -> None:
             await asyncio.sleep(0)
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
         client.writer.close()
+
+
+@PATHS
+async def test_a_client_may_close_in_the_middle_of_its_message(house: House, fast: bool) -> None:
+    async with asyncio.timeout(60), served(house, fast=fast) as port:
+        client = await speak(port)
+        client.writer.write(REQUEST)
+        await client.head()
+        assert (await client.frame())[0] == TEXT
+        client.writer.write(sent(TEXT, b"half", fin=False) + sent(CLOSE, b"\x03\xe8") + sent(CONTINUATION, b"late"))
+        assert await client.frame() == (CLOSE, b"\x03\xe8")
+        assert await client.reader.read() == b""
+        client.writer.close()

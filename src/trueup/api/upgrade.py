@@ -10,12 +10,17 @@ Not for what frames mean. Invariant: nothing is sent before the answer, and at m
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -95,10 +100,24 @@ class UpgradingProtocol(HttpToolsProtocol):
             cast("asyncio.Protocol", self.transport.get_protocol()).data_received(early)
 
 
+class _Forgiving(ServerProtocol):
+    """The library's frames, except that a client may close in the middle of a message, as RFC 6455 lets it."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take one frame."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class PatientWebSocket(WebSocketsSansIOProtocol):
     """Uvicorn's websocket, which hears nothing before it has answered."""
 
     _early = b""
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self.conn = _Forgiving(max_size=config.ws_max_size, logger=logging.getLogger("uvicorn.error"))
 
     def data_received(self, data: bytes) -> None:
         """Hear the client, once it was answered."""
