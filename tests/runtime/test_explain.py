@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from tests.runtime.scene import broker_id_of, exchange, running
 
-from tests.virtual import VirtualClock, run_virtual, until
+from trueup.chaos.virtual import VirtualClock, run_virtual, until
 from trueup.core import belief as belief_module
 from trueup.core import transition
 from trueup.core.commands import CancelOrder, Kill, Resume

@@ -454,7 +454,7 @@ class BelievedView:
 class MomentView:
     """What was believed at one time. `order` is None when nothing was known of it yet.
 
-    `ahead` are the lines whose facts the broker had by then and that reached us later; `truth_lag_s` seconds.
+    `ahead` are the lines whose facts the broker had by then and that changed belief later; `truth_lag_s` seconds.
     """
 
     at: datetime

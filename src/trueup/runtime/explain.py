@@ -272,7 +272,7 @@ class _Story:
             ahead = [
                 line
                 for line in timeline_view(self.lines)
-                if line.broker_at is not None and line.broker_at <= moment.at < line.arrived_at
+                if line.changed and line.broker_at is not None and line.broker_at <= moment.at < line.arrived_at
             ]
             moment = replace(moment, ahead=tuple(ahead))
         return ExplanationView(
