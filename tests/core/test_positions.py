@@ -148,3 +148,68 @@ def test_cash_moves_with_every_fill_bust_and_restatement() -> None:
     assert desk.belief.cash == 100000 - 390
     desk.tell(streamed(ExecType.TRADE_CANCEL, report(S.NEW, 0, version=2), refers_to="e-1"))
     assert desk.belief.cash == 100000
+
+
+# --- fractions, equal times, and looking --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trades", "quantity", "cost", "realized"),
+    [
+        ([("10", "100"), ("-4", "110"), ("-2", "120")], "4", "400", "80"),  # profit adds up
+        ([("0.5", "100"), ("-0.2", "110")], "0.3", "30", "2"),
+        ([("2", "100"), ("-1.5", "110")], "0.5", "50", "15"),
+        ([("-0.5", "100"), ("0.2", "90")], "-0.3", "-30", "2"),
+        ([("0.5", "100"), ("-0.8", "110")], "-0.3", "-33", "5"),
+    ],
+)
+def test_fractions_of_a_share_are_shares(
+    trades: list[tuple[str, str]], quantity: str, cost: str, realized: str
+) -> None:
+    book = PositionBook(AAPL)
+    for second, (each, price) in enumerate(trades):
+        book.apply(D(each), D(price), at(second))
+    assert (book.quantity, book.cost, book.realized) == (D(quantity), D(cost), D(realized))
+
+
+def test_two_lots_of_one_instant_are_in_order() -> None:
+    book = PositionBook(AAPL)
+    book.apply(D(10), D(100), at(1))
+    book.apply(D(-4), D(110), at(1))
+    assert book.dirty is False
+    assert book.realized == 40
+
+
+def test_an_adjustment_comes_before_the_lots_of_its_instant() -> None:
+    book = PositionBook(AAPL)
+    book.adjustments.append(Adjustment(at(1), D(10), D(90), "opening balance", "first full snapshot"))
+    book.refold([Lot(at(1), "A-1", D(-15), D(110))])
+    assert (book.quantity, book.cost, book.realized) == (-5, -550, 200)
+
+
+def test_after_a_fold_lots_are_booked_at_once_again_unless_they_are_older() -> None:
+    book = PositionBook(AAPL)
+    book.restate(D(10))
+    assert book.dirty is True
+    book.refold([Lot(at(5), "e-1", D(10), D(100))])
+    assert book.dirty is False
+    book.apply(D(-4), D(110), at(6))
+    assert (book.dirty, book.quantity, book.realized) == (False, 6, 40)
+    book.refold([Lot(at(5), "e-1", D(10), D(100))])
+    book.apply(D(10), D(90), at(4))
+    assert (book.dirty, book.quantity) == (True, 20)
+
+
+def test_a_look_at_a_book_that_changed_since_the_last_look_sees_the_change() -> None:
+    desk = Desk()
+    for number, (when, price) in enumerate([(9, "10"), (5, "20"), (2, "30")], 1):
+        row = report(S.FILLED, 10, version=when, broker_id=f"b-{number}", client_id=f"c-{number}", quantity=10)
+        match = execution(f"e-{number}", 10, price, cum=10, when=when, broker_id=f"b-{number}")
+        desk.tell(streamed(ExecType.TRADE, row, match, when=10))
+        looked = desk.belief.settled_book(AAPL)
+        assert looked.quantity == 10 * number
+        assert desk.belief.settled_book(AAPL) is looked, "a second look folds nothing anew"
+    assert (looked.average_price, looked.dirty) == (20, False)
+    assert desk.belief.book(AAPL).dirty, "looking leaves no trace"
+    desk.belief.settle()
+    assert desk.belief.settled_book(AAPL) is desk.belief.book(AAPL)

@@ -291,3 +291,72 @@ def test_another_journals_names_are_those_of_any_external_order() -> None:
     desk.tell(streamed(ExecType.NEW, report(client_id="tu-other-77", version=1), when=1))
     assert desk.belief.trading_state is TradingState.ACTIVE
     assert desk.of("tu-other-77").origin == "external"
+
+
+# --- the words of a denial, and the size of an exposure -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (wish(symbol="aapl"), "symbol must be upper-case letters, such as AAPL"),
+        (wish(0), "quantity must be greater than 0"),
+        (wish(order_type=LIMIT), "a LIMIT order needs a limit_price"),
+        (wish(limit="10"), "a MARKET order takes no limit_price"),
+        (wish(order_type=LIMIT, limit="0"), "limit_price must be greater than 0"),
+        (wish(order_type=OrderType.OTHER), "type must be one of MARKET, LIMIT, STOP, STOP_LIMIT"),
+    ],
+)
+def test_a_denial_says_what_would_be_right(command: SubmitOrder, reason: str) -> None:
+    verdict = judged(Desk(), command)
+    assert isinstance(verdict, Denied)
+    assert verdict.reason == reason
+
+
+def test_a_denial_by_the_state_of_the_account_names_every_reason() -> None:
+    desk = Desk()
+    desk.lose(1, "cut")
+    why = "broker events are DOWN: cut"
+    gated = f"only orders that reduce a position may leave now: {why}"
+    assert judged(desk, wish()) == Denied(code="entries_gated", field="", reason=gated)
+    desk.belief.gate.demand("disk", TradingState.HALTED, "the disk is full")
+    halted = f"nothing but cancels leaves while halted: {why}; the disk is full"
+    assert judged(desk, wish()) == Denied(code="halted", field="", reason=halted)
+    desk.belief.gate.withdraw("disk")
+    desk.belief.gate.demand("manual", TradingState.REDUCE_ONLY, "lunch")
+    two = f"only orders that reduce a position may leave now: {why}; lunch"
+    assert judged(desk, wish()) == Denied(code="entries_gated", field="", reason=two)
+    desk.tell(Kill(at=at(2), reason="storm"))
+    killed = f"nothing but cancels leaves while killed: kill switch: storm; {why}; lunch"
+    assert judged(desk, wish()) == Denied(code="killed", field="", reason=killed)
+
+
+def test_a_denial_by_the_doubt_about_a_symbol_says_which_doubt() -> None:
+    desk = Desk()
+    desk.submit(10)
+    desk.answer(RequestOutcome.UNKNOWN, when=1)
+    unknown = "order o-4 in AAPL has an unknown outcome; wait until it is resolved"
+    assert judged(desk, wish()) == Denied(code="symbol_in_doubt", field="symbol", reason=unknown)
+    desk.tell(snapshot(when=2, holdings={"AAPL": 7}))
+    differs = "the position in AAPL differs from the broker's; only reducing orders may leave"
+    assert judged(desk, wish()) == Denied(code="symbol_in_doubt", field="symbol", reason=differs)
+
+
+@pytest.mark.parametrize(("quantity", "reduces"), [(6, True), (7, False), (10, False)])
+def test_a_short_in_doubt_is_reduced_by_what_both_believe_alone(quantity: int, reduces: bool) -> None:
+    desk = Desk(holdings={"AAPL": -10})
+    desk.tell(snapshot(when=5, holdings={"AAPL": -6}))
+    assert only_reduces(desk.belief, Symbol(AAPL), BUY, D(quantity)) is reduces
+
+
+def test_an_exposure_is_what_may_still_execute() -> None:
+    desk = Desk()
+    desk.submit(100)
+    assert exposure(desk.of()) == 100
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=1), when=1))
+    assert exposure(desk.of()) == 60
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, 40, version=2, replaced_by="b-2"), when=2))
+    assert exposure(desk.of()) == 100, "what the successor may execute is not known; the whole order counts"
+    notional = report(S.NEW, version=1, broker_id="b-9", client_id="c-9", quantity=None)
+    desk.tell(streamed(ExecType.NEW, notional, when=3))
+    assert exposure(desk.of("b-9")) is None

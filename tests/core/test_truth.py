@@ -8,10 +8,18 @@ import pytest
 from tests.core.build import Desk, at, report, snapshot, streamed
 
 from trueup.core import truth as truth_module
-from trueup.core.events import FeedAcknowledged, FeedLost, FeedRestored, FrameQuarantined, RuntimeStarted
+from trueup.core.effects import TakeSnapshot
+from trueup.core.events import (
+    ClockTicked,
+    FeedAcknowledged,
+    FeedLost,
+    FeedRestored,
+    FrameQuarantined,
+    RuntimeStarted,
+)
 from trueup.core.model import ExecType, FeedName, FeedStatus, OrderStatus, SnapshotScope, Source, TradingState
 from trueup.core.truth import Truth
-from trueup.core.views import Channel
+from trueup.core.views import Channel, GapView
 
 EVENTS, MARKET = FeedName.BROKER_EVENTS, FeedName.MARKET_DATA
 
@@ -237,3 +245,50 @@ def test_a_gap_tells_what_was_missed_in_it() -> None:
     gap = desk.belief.truth.gaps[-1]
     assert (gap.missed, gap.learned_by) == (1, {"reconcile": 1})
     assert gap.closed_at == at(4)
+
+
+# --- edges --------------------------------------------------------------------------------------------------------
+
+
+def test_the_instant_in_which_a_gap_opens_can_be_proven_still() -> None:
+    truth = Truth()
+    truth.open("g-1", "cut", at(5))
+    truth.prove(at(5))
+    assert truth.proved_at == at(5)
+    truth.prove(at(5.1))
+    assert truth.proved_at == at(5)
+
+
+def test_only_the_newest_reconciliation_is_the_newest() -> None:
+    truth = Truth()
+    assert not truth.was_reconciled_at(at(5).isoformat())
+    truth.last_reconciliation_at = at(5)
+    assert truth.was_reconciled_at(at(5).isoformat())
+    assert not truth.was_reconciled_at(at(4).isoformat())
+
+
+def test_truth_lag_has_three_decimals_to_the_last_digit() -> None:
+    desk = Desk()
+    assert str(desk.belief.truth_lag_s(at(1.2345))) == "3.234"
+    assert str(desk.belief.truth_lag_s(at(-5))) == "0.000"
+
+
+def test_what_was_left_unsettled_is_looked_at_again_unless_a_newer_look_has_settled_it() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=20, holdings={"AAPL": 12}))
+    again = TakeSnapshot(scope=SnapshotScope.FULL, reason="unsettled: position in AAPL: believed 10, reported 12")
+    assert again in desk.tell(ClockTicked(at=at(25))).effects
+    desk.tell(snapshot(when=30, holdings={"AAPL": 13}), snapshot(when=31, holdings={"AAPL": 10}))
+    assert desk.tell(ClockTicked(at=at(40))).effects == ()
+
+
+def test_a_gap_that_closes_tells_what_was_missed_in_it() -> None:
+    desk = Desk()
+    desk.lose(1)
+    desk.tell(
+        snapshot(report(OrderStatus.PARTIALLY_FILLED, 40, version=3, average="10"), when=4, holdings={"AAPL": 40})
+    )
+    row = report(OrderStatus.PARTIALLY_FILLED, 40, version=3, average="10")
+    closed = desk.restore(snapshot(row, when=6, holdings={"AAPL": 40}), when=5)
+    (view,) = [view for _, view in closed.changes.views if isinstance(view, GapView)]
+    assert (view.opened_at, view.closed_at, view.missed, view.learned_by) == (at(1), at(6), 1, {"reconcile": 1})

@@ -188,8 +188,8 @@ class Belief:
         if order.is_terminal:
             if self.open_orders.pop(order.order_id, None) is not None:
                 del self.open_by_symbol[order.symbol][order.order_id]
-                if len(self.orders) - len(self.open_orders) >= 2 * TERMINAL_KEPT:
-                    self._retire()
+            if len(self.orders) - len(self.open_orders) >= 2 * TERMINAL_KEPT:
+                self._retire()
         elif order.order_id not in self.open_orders:
             self.open_orders[order.order_id] = order
             self.open_by_symbol.setdefault(order.symbol, {})[order.order_id] = order

@@ -561,6 +561,7 @@ def _on_submit(belief: Belief, changes: Changes, command: SubmitOrder) -> Outcom
     if isinstance(verdict, Denied):
         leg.status = _DENIED
         order.reason = verdict.reason
+        belief.index(order)
         belief.count("orders_denied")
         tell(order, changes, "denied", _FROM_COMMAND, None, _asked(verdict.reason, command))
         changes.alert(verdict.code, "warning", verdict.reason, symbol=command.symbol, order_id=order_id)
