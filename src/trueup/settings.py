@@ -87,8 +87,13 @@ def _url(raw: str) -> str:
 
 def _redis_url(raw: str) -> str:
     text = raw.strip()
-    if text and not re.fullmatch(r"(rediss?://[^/\s]+(/[0-9]{0,4})?|unix://\S+)", text):
-        raise ValueError("must be an address such as redis://127.0.0.1:6379/0")
+    tls = r"ssl_(ca_certs|certfile|keyfile)=[^&\s]+"
+    if text and not re.fullmatch(
+        rf"(redis://[^/?\s]+(/[0-9]{{0,4}})?|rediss://[^/?\s]+(/[0-9]{{0,4}})?(\?{tls}(&{tls})*)?|unix://\S+)", text
+    ):
+        raise ValueError(
+            "must be an address such as redis://127.0.0.1:6379/0, or rediss://host:6379/0?ssl_ca_certs=FILE for TLS"
+        )
     return text
 
 
@@ -261,7 +266,8 @@ class Settings:
         "",
         unit="address",
         why="Redis (7 or newer) or Valkey that carries every channel to other processes; empty keeps them in this one. "
-        "May hold a password, so it is never shown.",
+        "With rediss:// the way there is TLS; ?ssl_ca_certs=FILE names who vouches for it, ssl_certfile and "
+        "ssl_keyfile what we show. May hold a password, so it is never shown.",
         parse=_redis_url,
         secret=True,
         shown="none",
