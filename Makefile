@@ -117,6 +117,14 @@ test-external: $(PY_READY) ## run only the tests that need a service such as Red
 bench: $(PY_READY) ## measure latency and throughput on this machine
 	@$(BIN)/python -m bench all --table docs/reference/benchmarks.md $(ARGS)
 
+# Not in the lock, and nothing of ours needs them: each gets an environment of its own, and without one it is left out.
+.PHONY: bench-peers
+bench-peers: ## install what `bench faults` compares with: lumibot, NautilusTrader
+	@for peer in lumibot nautilus; do \
+		test -x .venv-peers/$$peer/bin/python || "$$(scripts/need.sh python)" -m venv .venv-peers/$$peer; \
+		.venv-peers/$$peer/bin/python -m pip install --quiet --no-input --disable-pip-version-check -r bench/peers/requirements-$$peer.txt; \
+	done
+
 # --- check ----------------------------------------------------------------------------------------
 
 .PHONY: check lint types contracts spelling check-web

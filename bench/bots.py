@@ -20,18 +20,27 @@ from typing import Any
 import requests
 from alpaca.common.exceptions import APIError
 from alpaca.trading.client import TradingClient
-from alpaca.trading.enums import OrderSide, QueryOrderStatus, TimeInForce, TradeEvent
+from alpaca.trading.enums import OrderSide, OrderStatus, QueryOrderStatus, TimeInForce, TradeEvent
 from alpaca.trading.models import Order, Position, TradeUpdate
 from alpaca.trading.requests import GetOrdersRequest, LimitOrderRequest
 from alpaca.trading.stream import TradingStream
 
+FINAL = (
+    OrderStatus.FILLED,
+    OrderStatus.CANCELED,
+    OrderStatus.EXPIRED,
+    OrderStatus.REJECTED,
+    OrderStatus.REPLACED,
+)
+
 
 class Books:
-    """What a bot believes: shares filled by order, and positions."""
+    """What a bot believes: shares filled by order, positions, and which orders are over."""
 
     def __init__(self) -> None:
         self.filled: dict[str, Decimal] = {}
         self.positions: dict[str, Decimal] = {}
+        self.final: dict[str, bool] = {}
         self._lock = threading.Lock()
 
     def tell(self) -> None:
@@ -40,6 +49,7 @@ class Books:
                 {
                     "filled": {name: str(quantity) for name, quantity in self.filled.items()},
                     "positions": {symbol: str(quantity) for symbol, quantity in self.positions.items() if quantity},
+                    "final": self.final,
                 }
             )
             sys.stdout.write(text + "\n")
@@ -55,7 +65,7 @@ def submit_each(client: TradingClient) -> None:
                 LimitOrderRequest(
                     symbol=asked["symbol"],
                     qty=float(asked["quantity"]),
-                    side=OrderSide.BUY,
+                    side=OrderSide(asked["side"]),
                     time_in_force=TimeInForce.DAY,
                     limit_price=float(asked["limit_price"]),
                 )
@@ -69,6 +79,7 @@ def plain(books: Books, url: str) -> Callable[[], None]:
     stream = TradingStream("SIM", "SIM", paper=True, url_override=url.replace("http", "ws", 1) + "/stream")
 
     async def on_update(update: TradeUpdate) -> None:
+        books.final[str(update.order.id)] = update.order.status in FINAL
         if update.event in (TradeEvent.FILL, TradeEvent.PARTIAL_FILL):
             order = update.order
             quantity = Decimal(str(update.qty))
@@ -97,6 +108,7 @@ def polling(books: Books, client: TradingClient, every_s: float) -> Callable[[],
                 orders: list[Order] = asked
                 positions: list[Position] = held
                 books.filled = {str(order.id): Decimal(str(order.filled_qty)) for order in orders}
+                books.final = {str(order.id): order.status in FINAL for order in orders}
                 books.positions = {position.symbol: Decimal(position.qty) for position in positions}
                 books.tell()
             time.sleep(every_s)
