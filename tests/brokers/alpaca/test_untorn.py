@@ -433,8 +433,10 @@ async def test_the_sum_needs_every_digit(make_bench: Any) -> None:
         without = replace(now, orders={other: each for other, each in now.orders.items() if other != name})
         assert not adds_up(base, without), "whose shares those are must be known"
         assert not adds_up(now, base), "what was listed is not listed any more"
-        early = replace(now, executions={key: replace(each, at=base.since) for key, each in now.executions.items()})
-        assert not adds_up(replace(base, executions={}), early)
+        first = min(now.executions.values(), key=lambda execution: execution.at)
+        later = {key: each for key, each in now.executions.items() if key != first.execution_id}
+        assert not adds_up(base, replace(now, executions=later)), "it was listed, and should be still"
+        assert adds_up(base, replace(now, executions=later, since=first.at)), "it is older than the list"
         assert not stood_still([now, now])
         assert stood_still([base, now, now, now])
         assert not stood_still([now, now, cent])

@@ -233,7 +233,6 @@ class AlpacaBroker:
                 # no later than what was read before, whatever it adds up to
                 self.oddities["stale_snapshot"] += 1
                 went_back = True
-                readings.clear()
                 continue
             readings.append(reading)
             if base is not None and adds_up(base, reading):

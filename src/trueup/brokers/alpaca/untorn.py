@@ -103,15 +103,14 @@ def adds_up(base: Reading, now: Reading) -> bool:
 def executions_since(base: Reading, now: Reading) -> list[Execution] | None:
     """The executions that `now` lists and the base does not; None where the lists can't be told apart by that.
 
-    That is so when one that was listed is gone or reads otherwise (annulled, or an older list), and when one is from
-    before the base's list begins.
+    That is so when one that was listed, and is not too old for the present list, is gone or reads otherwise: annulled,
+    or the list is an older one.
     """
     listed = _matched(now.executions)
     for name, terms in _matched(base.executions).items():
         if base.executions[name].at > now.since and listed.get(name) != terms:
             return None
-    new = [execution for name, execution in now.executions.items() if name not in base.executions]
-    return None if any(execution.at <= base.since for execution in new) else new
+    return [execution for name, execution in now.executions.items() if name not in base.executions]
 
 
 def goes_back(base: Reading, now: Reading) -> bool:
