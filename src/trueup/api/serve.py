@@ -92,6 +92,9 @@ async def serve_app(
         access_log=False,
         lifespan="off",
         server_header=False,
+        # A proxy that ends TLS stands on this machine, and alone is believed about where a request came from.
+        proxy_headers=True,
+        forwarded_allow_ips=["127.0.0.1", "::1"],
         http=UpgradingProtocol,
         ws=FanoutProtocol,
         ws_max_size=MESSAGE_BYTES_MAX,
