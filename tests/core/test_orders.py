@@ -610,3 +610,309 @@ def test_a_correction_and_a_bust_of_one_instant_end_at_the_smaller_total(told_by
         joined = join(into, report(S.FILLED, 0, version=2), source=told_by)
     assert into.filled == 0
     assert "filled_quantity_fell" in joined.surprises, "two totals in one instant: a look must say which is right"
+
+
+# --- what was planted and not noticed -----------------------------------------------------------------------------
+
+
+def test_a_leg_heard_of_last_and_handed_over_does_not_speak_for_its_order() -> None:
+    older, younger = leg(), leg()
+    join(younger, report(S.REJECTED, version=2, broker_id="b-2", replaces="b-1"))
+    join(older, report(S.REPLACED, version=1, replaced_by="b-2"))
+    assert order(younger, older).leg is younger
+
+
+def test_a_message_without_a_version_is_of_the_version_that_is_known() -> None:
+    one = leg()
+    join(one, report(S.NEW, version=1))
+    join(one, report(S.PARTIALLY_FILLED, 10, version=None))
+    assert (one.status, one.filled, one.version) == (S.PARTIALLY_FILLED, 10, at(1))
+    join(one, report(S.NEW, 10, version=None))
+    assert one.status is S.PARTIALLY_FILLED
+
+
+def test_a_leg_believed_gone_takes_the_terms_of_any_report() -> None:
+    one = leg()
+    join(one, report(S.NEW, version=1, limit="10"))
+    one.status, one.presumed = S.REJECTED, True
+    joined = join(one, report(S.NEW, version=1, limit="11", quantity=80))
+    assert (one.status, one.presumed, one.limit_price, one.quantity) == (S.NEW, False, 11, 80)
+    assert joined.terms_changed
+    join(one, report(S.NEW, version=0.5, limit="9"))
+    assert one.limit_price == 11
+
+
+def test_the_brokers_newest_word_stays_beside_an_unchanged_status() -> None:
+    one = leg()
+    join(one, report(S.NEW, version=1))
+    join(one, replace(report(S.NEW, version=2), raw_status="held"))
+    assert one.raw_status == "held"
+    join(one, replace(report(S.NEW, version=1.5), raw_status="accepted"))
+    assert one.raw_status == "held"
+
+
+@pytest.mark.parametrize("name", ["e-1", "e-1b"])
+def test_a_correction_is_no_duplicate_of_what_it_corrects(name: str) -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, cum=40))
+    corrected = join(
+        one,
+        report(S.PARTIALLY_FILLED, 30, version=2),
+        execution(name, 30),
+        exec_type=ExecType.TRADE_CORRECT,
+        refers_to="e-1",
+    )
+    assert not corrected.duplicate
+    assert (one.executed, one.residual, len(one.executions)) == (30, 0, 1)
+
+
+@pytest.mark.parametrize(("version", "believed"), [(2, 60), (1, 100), (3, 60)])
+def test_a_fall_that_the_stream_told_is_believed_when_the_books_repeat_it(version: float, believed: int) -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 100, version=1))
+    assert join(one, report(S.PARTIALLY_FILLED, 60, version=2)).surprises == ["filled_quantity_fell"]
+    assert one.filled == 100
+    join(one, report(S.PARTIALLY_FILLED, 60, version=version), source=Source.RECONCILE)
+    assert one.filled == believed
+
+
+def bust(into: Leg, filled: int, version: float | None, name: str = "e-1") -> Join:
+    return join(
+        into,
+        report(S.PARTIALLY_FILLED, filled, version=version),
+        exec_type=ExecType.TRADE_CANCEL,
+        refers_to=name,
+    )
+
+
+def filled_twice() -> Leg:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, cum=40, when=1))
+    join(one, report(S.FILLED, 100, version=2), execution("e-2", 60, "11", cum=100, when=2))
+    return one
+
+
+def test_a_late_bust_does_not_open_the_door_to_totals_from_before_the_newer_one() -> None:
+    one = filled_twice()
+    bust(one, 40, 5, "e-2")
+    bust(one, 0, 3, "e-1")
+    assert one.floor == at(5)
+    join(one, report(S.PARTIALLY_FILLED, 90, version=4))
+    assert one.filled == 40
+
+
+def test_a_fill_in_the_instant_of_a_bust_counts() -> None:
+    one = filled_twice()
+    bust(one, 60, 5)
+    join(one, report(S.PARTIALLY_FILLED, 80, version=5))
+    assert one.filled == 80
+
+
+def test_a_bust_without_a_version_is_believed_as_it_is_told() -> None:
+    one = filled_twice()
+    bust(one, 60, None)
+    assert (one.filled, one.executed) == (60, 60)
+    never = leg()
+    join(never, report(S.PARTIALLY_FILLED, 40, version=None), execution("e-1", 40, cum=40))
+    bust(never, 0, None)
+    assert (never.filled, never.executed) == (0, 0)
+
+
+def test_a_fall_below_an_older_bust_follows_what_the_broker_has_said_since() -> None:
+    one = filled_twice()
+    join(one, report(S.PARTIALLY_FILLED, 70, version=6))
+    bust(one, 60, 5)
+    assert one.filled == 70, "the newer total has the bust in it"
+
+
+# --- executions, to the last fact ---------------------------------------------------------------------------------
+
+
+def test_an_execution_is_missed_only_where_that_is_said() -> None:
+    for missed in (False, True):
+        one = leg()
+        join_report(one, report(S.FILLED, 40), execution("e-1", 40), Source.POLL, START, missed=missed)
+        assert one.executions[ExecutionId("e-1")].missed is missed
+    assert join(leg(), report(S.FILLED, 40), execution("e-1", 40)).fills[0].held is not None
+    one = leg()
+    join(one, report(S.FILLED, 40), execution("e-1", 40))
+    assert one.executions[ExecutionId("e-1")].missed is False
+
+
+def test_a_repeat_is_a_duplicate_and_no_surprise_under_either_of_its_names() -> None:
+    one = filled_twice()
+    for name in ("e-2", "list-2", "list-2"):
+        again = join(one, report(S.FILLED, 100, version=2), execution(name, 60, "11", cum=100, when=2))
+        assert (again.duplicate, again.surprises, again.fills) == (True, [], [])
+    assert one.aliases == {"list-2": "e-2"}
+    other = join(one, report(S.FILLED, 100, version=2), execution("e-2", 59, "11", cum=100, when=2))
+    assert (other.duplicate, other.surprises) == (True, ["execution_conflict"])
+
+
+def test_a_correction_may_overtake_its_execution() -> None:
+    one = leg()
+    better = execution("e-1b", 30, "9.50")
+    join(
+        one,
+        report(S.PARTIALLY_FILLED, 30, version=2),
+        better,
+        exec_type=ExecType.TRADE_CORRECT,
+        refers_to="e-1",
+    )
+    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, "10", cum=40))
+    held = one.executions[ExecutionId("e-1")]
+    assert (held.execution, held.corrected, held.busted) == (better, True, False)
+    assert (one.filled, one.executed, one.executed_value) == (30, 30, 285)
+
+
+def test_what_exceeds_the_total_waits_under_its_name_and_is_told_once() -> None:
+    one = leg()
+    extra = execution("e-2", 60, "11", when=2)
+    first = join(one, report(S.PARTIALLY_FILLED, 40, version=1), extra)
+    assert (first.surprises, first.duplicate) == (["execution_beyond_total"], False)
+    again = join(one, report(S.PARTIALLY_FILLED, 40, version=1), extra)
+    assert (again.surprises, again.duplicate) == ([], True)
+    join(one, report(S.FILLED, 100, version=2))
+    assert (list(one.executions), one.unplaced, one.executed) == (["e-2"], {}, 60)
+
+
+@pytest.mark.parametrize(
+    ("matched", "learned", "source"),
+    [(9, 10, Source.RECONCILE), (10, 10, Source.RECONCILE), (11, 20, Source.STREAM)],
+)
+def test_shares_were_learned_when_their_total_was_unless_they_are_younger(
+    matched: float, learned: float, source: Source
+) -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 40, version=8), source=Source.RECONCILE, when=at(10))
+    match = execution("e-1", 40, cum=40, when=matched)
+    join(one, report(S.PARTIALLY_FILLED, 40, version=8), match, when=at(20))
+    held = one.executions[ExecutionId("e-1")]
+    assert (held.learned_at, held.source) == (at(learned), source)
+
+
+def test_once_every_share_has_its_execution_the_next_is_learned_for_itself() -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 40, version=8), source=Source.RECONCILE, when=at(10))
+    join(one, report(S.PARTIALLY_FILLED, 40, version=8), execution("e-1", 15, cum=15, when=7), when=at(20))
+    assert one.residual_learned_at == at(10), "25 shares wait still"
+    join(one, report(S.PARTIALLY_FILLED, 40, version=8), execution("e-2", 25, cum=40, when=8), when=at(21))
+    assert one.residual_learned_at is None
+    join(one, report(S.PARTIALLY_FILLED, 60, version=9), execution("e-3", 20, cum=60, when=9), when=at(22))
+    learned = {name: (held.learned_at, held.source) for name, held in one.executions.items()}
+    assert learned == {
+        "e-1": (at(10), Source.RECONCILE),
+        "e-2": (at(10), Source.RECONCILE),
+        "e-3": (at(22), Source.STREAM),
+    }
+
+
+def test_executions_of_a_list_keep_its_way_its_time_and_whether_they_were_missed() -> None:
+    one = leg()
+    join(one, report(S.NEW, version=1))
+    late = execution("e-2", 60, "11", cum=100, when=2)
+    joined = join_executions(one, [late], source=Source.RECONCILE, at=at(9), missed=True)
+    held = one.executions[ExecutionId("e-2")]
+    assert (held.source, held.learned_at, held.missed) == (Source.RECONCILE, at(9), True)
+    assert (one.filled, one.residual, joined.delta) == (100, 40, 100)
+    assert (one.residual_source, one.residual_learned_at, one.residual_missed) == (Source.RECONCILE, at(9), True)
+
+
+# --- residuals, to the last fraction ------------------------------------------------------------------------------
+
+
+def test_a_total_that_fell_to_nothing_without_a_word_is_told_as_a_bust() -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 40, version=1, average="10"), when=at(1))
+    fallen = join(one, report(S.NEW, 0, version=2), source=Source.RECONCILE, when=at(3))
+    assert (fallen.delta, fallen.value, fallen.restated) == (-40, -400, True)
+    (fill,) = fallen.fills
+    assert (fill.quantity, fill.price, fill.kind, fill.inferred, fill.held) == (-40, 10, "bust", True, None)
+
+
+def test_a_total_that_came_back_to_its_executions_is_restated_and_no_new_fill() -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, cum=40))
+    fallen = join(one, report(S.PARTIALLY_FILLED, 25, version=2), source=Source.RECONCILE)
+    assert (one.residual, fallen.restated) == (-15, True)
+    back = join(one, report(S.PARTIALLY_FILLED, 40, version=3))
+    assert (one.residual, back.delta, back.fills, back.restated) == (0, 15, [], True)
+
+
+def test_half_a_share_is_half_a_share() -> None:
+    one = leg()
+    grown = join(one, replace(report(S.PARTIALLY_FILLED, version=1, average="10"), filled_quantity=Decimal("0.5")))
+    assert [(fill.quantity, fill.inferred) for fill in grown.fills] == [(Decimal("0.5"), True)]
+    named = join(
+        one,
+        replace(report(S.PARTIALLY_FILLED, version=1), filled_quantity=Decimal("0.5")),
+        execution("e-1", "0.5", "10", cum="0.5"),
+    )
+    assert [(fill.quantity, fill.replaces_inferred) for fill in named.fills] == [(Decimal("0.5"), True)]
+    assert (one.residual, named.delta, named.restated) == (0, 0, True)
+
+
+def test_only_shares_known_before_restate_what_was_booked() -> None:
+    one = leg()
+    grown = join(one, report(S.PARTIALLY_FILLED, 40, version=1, average="10"))
+    assert (grown.restated, grown.delta, len(grown.fills)) == (False, 40, 1)
+    repeated = join(one, report(S.PARTIALLY_FILLED, 40, version=1, average="10"))
+    assert (repeated.changed, repeated.fills, repeated.value) == (False, [], 0)
+    more = join(one, report(S.FILLED, 100, version=2), execution("e-2", 60, "11", cum=100, when=2))
+    assert (more.restated, [fill.replaces_inferred for fill in more.fills]) == (False, [False])
+    priced = join(one, report(S.FILLED, 100, version=3, average="10.64"))
+    assert (priced.restated, priced.delta, priced.value, priced.fills) == (True, 0, 4, [])
+
+
+def test_without_any_average_a_residual_costs_what_the_executions_did() -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, "12.50", cum=40))
+    joined = join(one, report(S.PARTIALLY_FILLED, 60, version=2))
+    assert (one.residual, one.residual_price, joined.value) == (20, Decimal("12.50"), 250)
+
+
+def test_a_fall_without_a_word_is_dated_by_the_broker_else_by_us() -> None:
+    for version, dated in ((4, 4), (None, 9)):
+        one = leg()
+        join(one, report(S.PARTIALLY_FILLED, 40, version=None), execution("e-1", 40, cum=40))
+        one.version = at(version) if version is not None else None
+        one.filled = Decimal(25)
+        join(one, report(S.PARTIALLY_FILLED, 25, version=version), source=Source.RECONCILE, when=at(9))
+        assert (one.residual, one.residual_at) == (-15, at(dated))
+
+
+# --- busts that nobody told of ------------------------------------------------------------------------------------
+
+
+def unlisted(into: Leg, *names: str) -> Join:
+    listed = frozenset(ExecutionId(name) for name in names)
+    return annul_unlisted(into, listed, source=Source.RECONCILE, at=at(9))
+
+
+def test_a_list_that_names_an_execution_otherwise_names_it() -> None:
+    one = filled_twice()
+    join(one, report(S.FILLED, 100, version=2), execution("list-1", 40, cum=40, when=1))
+    join(one, report(S.PARTIALLY_FILLED, 40, version=5), source=Source.RECONCILE)
+    assert unlisted(one, "list-1").delta == 0
+    assert {name: held.busted for name, held in one.executions.items()} == {"e-1": False, "e-2": True}
+    assert (one.residual, one.executed) == (0, 40)
+
+
+def test_one_share_that_is_gone_is_found() -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 1, version=1), execution("e-1", 1, cum=1))
+    join(one, report(S.NEW, 0, version=5), source=Source.RECONCILE)
+    unlisted(one, "other")
+    assert one.executions[ExecutionId("e-1")].busted
+
+
+@pytest.mark.parametrize(("listed", "busted"), [(("e-9",), True), (("e-8",), False), (("e-1", "e-9"), False)])
+def test_an_execution_that_waits_takes_the_place_of_one_that_is_gone(listed: tuple[str, ...], busted: bool) -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, cum=40, when=1))
+    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-9", 40, "12", when=3))
+    assert list(one.unplaced) == ["e-9"]
+    unlisted(one, *listed)
+    assert one.executions[ExecutionId("e-1")].busted is busted
+    assert (ExecutionId("e-9") in one.executions) is busted
+    assert (one.executed, one.residual) == (40, 0)

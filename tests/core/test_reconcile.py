@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
 
 from trueup.core.effects import FindOrder, TakeSnapshot
-from trueup.core.events import ClockTicked, FeedLost, OrderReported, SnapshotFailed, SnapshotTaken
+from trueup.core.events import ClockTicked, FeedLost, FeedRestored, OrderReported, SnapshotFailed, SnapshotTaken
 from trueup.core.model import (
     ExecType,
+    Execution,
+    ExecutionId,
     FeedName,
     OrderStatus,
     RequestOutcome,
@@ -17,8 +21,10 @@ from trueup.core.model import (
     Source,
     TradingState,
 )
+from trueup.core.positions import Adjustment
 from trueup.core.reconcile import ABSENT_SETTLE, POSITION_SETTLE, RECHECK, SETTLE_RECHECK
-from trueup.core.views import Channel, RiskAlertView
+from trueup.core.transition import Outcome
+from trueup.core.views import Channel, CircuitBreakerView, DriftView, RiskAlertView
 
 S = OrderStatus
 FULL, ORDERS, POSITIONS = SnapshotScope.FULL, SnapshotScope.ORDERS, SnapshotScope.POSITIONS
@@ -434,3 +440,222 @@ def test_drawdown_is_measured_from_the_highest_equity_told() -> None:
         desk.tell(snapshot(when=when, cash=equity))
     assert desk.belief.peak_equity == 110000
     assert desk.belief.max_drawdown == D("-0.1")
+
+
+# --- what was planted and not noticed -----------------------------------------------------------------------------
+
+
+def filling(desk: Desk, broker_id: str, filled: int, when: float, *, symbol: str = "AAPL", version: float = 0) -> None:
+    """An order of others fills once, over the stream."""
+    row = report(
+        S.PARTIALLY_FILLED,
+        filled,
+        version=version or when,
+        broker_id=broker_id,
+        client_id=broker_id,
+        symbol=symbol,
+        average="10",
+    )
+    match = execution(f"e-{broker_id}-{when}", filled, when=when, broker_id=broker_id, symbol=symbol)
+    desk.tell(streamed(ExecType.TRADE, row, match, when=when))
+
+
+def clean(desk: Desk) -> bool:
+    return desk.belief.truth.last_result == "clean"
+
+
+def test_belief_is_ahead_by_what_came_after_the_row_on_every_order_of_the_symbol() -> None:
+    desk = Desk()
+    rows = []
+    for number in (1, 2):
+        name = f"b-{number}"
+        old = report(S.PARTIALLY_FILLED, 40, version=1, broker_id=name, client_id=name, average="10")
+        desk.tell(streamed(ExecType.TRADE, old, execution(f"e-{number}", 40, cum=40, when=1, broker_id=name), when=1))
+        rows.append(old)
+        new = report(S.PARTIALLY_FILLED, 60, version=3, broker_id=name, client_id=name, average="10")
+        desk.tell(streamed(ExecType.TRADE, new, execution(f"f-{number}", 20, cum=60, when=3, broker_id=name), when=3))
+    desk.tell(snapshot(*rows, when=4, started=2, holdings={"AAPL": 80}))
+    assert clean(desk)
+    assert desk.shares() == 120
+
+
+def test_orders_that_the_snapshot_cannot_know_count_as_ahead_of_it_one_by_one() -> None:
+    desk = Desk()
+    filling(desk, "b-0", 5, 1, symbol="MSFT")
+    filling(desk, "b-1", 10, 2)
+    known = report(S.PARTIALLY_FILLED, 10, version=2, broker_id="b-1", client_id="b-1", average="10")
+    filling(desk, "b-2", 3, 5)  # in the very instant in which the snapshot begins
+    filling(desk, "b-3", 4, 6)
+    desk.tell(snapshot(known, when=7, started=5, holdings={"AAPL": 10, "MSFT": 5}))
+    assert clean(desk)
+    assert desk.shares() == 17
+
+
+def test_a_symbol_that_did_not_trade_hides_no_other_that_did() -> None:
+    desk = Desk(holdings={"MSFT": 5})
+    filling(desk, "b-0", 5, 1, symbol="MSFT")
+    filling(desk, "b-1", 10, 6)
+    desk.tell(snapshot(when=7, started=5, holdings={"MSFT": 10}))
+    assert clean(desk)
+
+
+def test_of_an_order_that_is_not_listed_only_what_came_since_is_ahead() -> None:
+    desk = Desk()
+    row = report(S.PARTIALLY_FILLED, 10, version=1, average="10")
+    desk.tell(streamed(ExecType.TRADE, row, execution("e-1", 10, cum=10, when=1), when=1))
+    row = report(S.PARTIALLY_FILLED, 30, version=6, average="10")
+    desk.tell(streamed(ExecType.TRADE, row, execution("e-2", 20, cum=30, when=6), when=6))
+    desk.tell(snapshot(when=7, started=5, holdings={"AAPL": 10}))
+    assert clean(desk)
+    busted = report(S.PARTIALLY_FILLED, 10, version=8, average="10")
+    desk.tell(streamed(ExecType.TRADE_CANCEL, busted, refers_to="e-2", when=8))
+    desk.tell(snapshot(when=9, started=5.5, holdings={"AAPL": 10}))
+    assert clean(desk), "what was taken back is not ahead of anything"
+
+
+@pytest.mark.parametrize(
+    ("scope", "executions", "busted"),
+    [
+        (FULL, [], False),  # no list was read: it says nothing
+        (FULL, [execution("e-2", 60, cum=100, when=2)], True),
+        (ORDERS, [execution("e-2", 60, cum=100, when=2)], False),  # a poll's list may begin later
+    ],
+)
+def test_an_untold_bust_is_looked_for_in_a_full_list_alone(
+    scope: SnapshotScope, executions: list[Execution], busted: bool
+) -> None:
+    desk = Desk()
+    for name, quantity, total, when in (("e-1", 40, 40, 1), ("e-2", 60, 100, 2)):
+        row = report(S.PARTIALLY_FILLED, total, version=when, average="10")
+        desk.tell(streamed(ExecType.TRADE, row, execution(name, quantity, cum=total, when=when), when=when))
+    fallen = report(S.CANCELED, 60, version=5, average="10")
+    desk.tell(snapshot(fallen, when=40, scope=scope, executions=executions, holdings={"AAPL": 60}))
+    held = desk.of("b-1").leg.executions[ExecutionId("e-1")]
+    assert (held.busted, desk.shares()) == (busted, 60)
+
+
+@pytest.mark.parametrize("absent", ["b-1", "b-99"])
+def test_that_a_finished_or_a_strange_order_is_unknown_to_the_broker_unsettles_nothing(absent: str) -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, version=1), when=1))
+    for when in (5, 50):
+        desk.tell(snapshot(when=when, absent=[absent]))
+        assert clean(desk)
+    assert desk.of("b-1").status is S.CANCELED
+
+
+def test_what_the_stream_told_before_a_first_look_that_does_not_know_it_is_taken_back() -> None:
+    desk = Desk(live=False)
+    filling(desk, "b-1", 40, 1)
+    desk.restore(snapshot(when=4, started=3), when=2)
+    assert desk.shares() == 0
+    assert desk.belief.book(AAPL).adjustments == [
+        Adjustment(at(3), D(-40), D(0), "opening balance", "first full snapshot")
+    ]
+    assert desk.belief.book(AAPL).proved_at == at(3)
+
+
+def priced(taken: SnapshotTaken, average: str) -> SnapshotTaken:
+    """The same snapshot, with another average price of every position."""
+    positions = taken.snapshot.positions
+    assert positions is not None
+    better = tuple(replace(position, average_price=D(average)) for position in positions)
+    return replace(taken, snapshot=replace(taken.snapshot, positions=better))
+
+
+@pytest.mark.parametrize(("second", "confirmed"), [(20.9, False), (21, True), (21.5, True)])
+def test_a_true_up_waits_for_a_look_that_began_half_a_pause_later(second: float, confirmed: bool) -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    first = desk.tell(snapshot(when=20, holdings={"AAPL": 12}))
+    (name,) = [view.id for _, view in first.changes.views if isinstance(view, DriftView)]
+    assert name == f"d-{desk.belief.offset}-AAPL"
+    outcome = desk.tell(priced(snapshot(when=22, started=second, holdings={"AAPL": 12}), "13"))
+    assert ("position:AAPL" not in desk.belief.drifts) is confirmed
+    if not confirmed:
+        assert (
+            TakeSnapshot(scope=FULL, reason="suspected drift: position:AAPL")
+            in desk.tell(ClockTicked(at=at(24))).effects
+        ), "and is looked at again"
+        return
+    book = desk.belief.book(AAPL)
+    assert (book.quantity, book.proved_at) == (12, at(second))
+    adjustment = book.adjustments[-1]
+    assert (adjustment.quantity, adjustment.price, adjustment.reason, adjustment.at) == (2, 13, "true-up", at(second))
+    alerts = [view for _, view in outcome.changes.views if isinstance(view, RiskAlertView)]
+    assert [(alert.type, alert.severity, alert.symbol) for alert in alerts] == [("position_drift", "critical", "AAPL")]
+    assert alerts[0].reason == "AAPL: believed 10, the broker holds 12; trued up"
+
+
+def test_shares_that_are_gone_are_taken_off_at_the_price_they_were_held_at() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=20), snapshot(when=23))
+    adjustment = desk.belief.book(AAPL).adjustments[-1]
+    assert (adjustment.quantity, adjustment.price) == (-10, 10)
+
+
+def test_a_round_trip_between_two_looks_begins_the_suspicion_anew_though_the_difference_is_the_same() -> None:
+    desk = Desk(holdings={"AAPL": 10})
+    desk.tell(snapshot(when=20, holdings={"AAPL": 12}))
+    for number, side in enumerate(Side):
+        row = report(S.FILLED, 5, version=21, side=side, quantity=5, broker_id=f"b-{number}", client_id=f"c-{number}")
+        match = execution(f"e-{number}", 5, cum=5, when=21, side=side, broker_id=f"b-{number}")
+        desk.tell(streamed(ExecType.TRADE, row, match, when=21))
+    assert desk.shares() == 10
+    desk.tell(snapshot(when=40, holdings={"AAPL": 12}))
+    assert "position:AAPL" in desk.belief.drifts
+    desk.tell(snapshot(when=43, holdings={"AAPL": 12}))
+    assert (desk.belief.drifts, desk.shares()) == ({}, 12)
+
+
+@pytest.mark.parametrize(
+    ("live", "scope", "proved"),
+    [(True, ORDERS, 5), (True, POSITIONS, -2), (False, ORDERS, -2)],
+)
+def test_of_the_polls_only_one_of_orders_on_a_live_stream_proves(
+    live: bool, scope: SnapshotScope, proved: float
+) -> None:
+    desk = Desk(live=False)
+    desk.tell(snapshot(when=-2))
+    if live:
+        desk.tell(FeedRestored(at=at(-1), feed=FeedName.BROKER_EVENTS))
+    desk.tell(snapshot(when=6, started=5, scope=scope, source=Source.POLL))
+    assert desk.belief.truth.proved_at == at(proved)
+
+
+def test_a_poll_of_orders_proves_nothing_while_something_is_unsettled() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(version=1), when=1))
+    desk.tell(snapshot(when=6, scope=ORDERS, source=Source.POLL, absent=["b-1"]))
+    assert desk.belief.truth.proved_at == at(1)
+    doubtful = Desk(holdings={"AAPL": 10})
+    doubtful.tell(snapshot(when=5, holdings={"AAPL": 12}))
+    doubtful.tell(snapshot(when=6, scope=ORDERS, source=Source.POLL))
+    assert doubtful.belief.truth.proved_at == at(-2)
+
+
+def test_a_result_names_three_of_what_is_unsettled() -> None:
+    desk = Desk()
+    desk.tell(snapshot(when=5, holdings={"A": 1, "B": 2, "C": 3, "D": 4}))
+    assert desk.belief.truth.last_result == (
+        "unsettled: position in A: believed 0, reported 1; position in B: believed 0, reported 2; "
+        "position in C: believed 0, reported 3"
+    )
+
+
+def breakers(outcome: Outcome) -> list[tuple[str, str, str]]:
+    shown = [view for _, view in outcome.changes.views if isinstance(view, CircuitBreakerView)]
+    return [(view.breaker, view.action, view.reason) for view in shown]
+
+
+def test_what_the_account_demands_is_told_once_and_taken_back_in_words() -> None:
+    desk = Desk()
+    blocked = desk.tell(snapshot(when=5, blocked=True))
+    assert breakers(blocked) == [("account", "activated", "the broker has blocked trading on this account")]
+    assert any(isinstance(view, RiskAlertView) for _, view in blocked.changes.views)
+    assert desk.tell(snapshot(when=6, blocked=True)).changes.views == []
+    free = desk.tell(snapshot(when=7))
+    assert breakers(free) == [("account", "deactivated", "the broker allows trading on this account again")]
+    desk.tell(snapshot(when=8, account="OTHER"))
+    back = desk.tell(snapshot(when=9))
+    words = "the broker speaks of the account that this belief is of"
+    assert breakers(back) == [("another_account", "deactivated", words)]
