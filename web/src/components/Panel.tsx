@@ -18,12 +18,24 @@ interface PanelProps {
   /** What to say, as a fact, when there is nothing to list. */
   readonly empty?: string | false;
   readonly tools?: ReactNode;
+  /** For content without a control of its own: the keyboard can then scroll it. */
+  readonly isText?: boolean;
   readonly className?: string;
   readonly testId?: string;
 }
 
 /** A panel with its header; shows a skeleton until the first snapshot and a sentence when there is nothing. */
-export function Panel({ title, children, count, asOf, empty, tools, className = "", testId }: PanelProps) {
+export function Panel({
+  title,
+  children,
+  count,
+  asOf,
+  empty,
+  tools,
+  isText = false,
+  className = "",
+  testId,
+}: PanelProps) {
   const heading = useId();
   const known = useChannel((state) => state.snapshotAt !== null);
   const isFrozen = useChannel((state) => state.phase !== "live" && state.snapshotAt !== null);
@@ -37,7 +49,7 @@ export function Panel({ title, children, count, asOf, empty, tools, className = 
         {tools}
         {known && <AsOf at={asOf} isFrozen={isFrozen} />}
       </header>
-      <div className="panel-body">
+      <div className="panel-body" {...(isText ? { tabIndex: 0, role: "group", "aria-label": `${title}, list` } : {})}>
         <Boundary title={title}>
           {!known ? <Skeleton /> : empty ? <Empty sentence={empty} at={asOf} /> : children}
         </Boundary>

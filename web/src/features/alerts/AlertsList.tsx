@@ -13,7 +13,7 @@ const MARKS: Record<string, string> = { critical: "■", warning: "▲", info: "
 export function AlertsList() {
   const alerts = useChannel((state) => state.alerts);
   return (
-    <Panel title="Alerts" count={alerts.length} empty={alerts.length === 0 && "No alerts"} className="alerts">
+    <Panel title="Alerts" count={alerts.length} empty={alerts.length === 0 && "No alerts"} isText className="alerts">
       <ul className="alert-list">
         {alerts.slice(0, 50).map(({ key, view, count }) => (
           <li key={key} data-severity={view.severity}>

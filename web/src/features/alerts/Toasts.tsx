@@ -69,6 +69,7 @@ function useExpiry(isExpiring: boolean, renewed: unknown, expire: () => void) {
 
 function AlertToast({ alert }: { readonly alert: AlertEntry }) {
   const isCritical = alert.view.severity === "critical";
+  const verb = isCritical ? "Acknowledge" : "Dismiss";
   const hide = () => store.dispatch({ type: "hide-toast", key: alert.key });
   const pause = useExpiry(!isCritical, alert.count, hide);
   return (
@@ -83,8 +84,8 @@ function AlertToast({ alert }: { readonly alert: AlertEntry }) {
         </p>
         <p>{alert.view.reason}</p>
       </div>
-      <button type="button" className="toast-close" onClick={hide} aria-label={`Dismiss ${words(alert.view.type)}`}>
-        {isCritical ? "Acknowledge" : "Dismiss"}
+      <button type="button" className="toast-close" onClick={hide} aria-label={`${verb} ${words(alert.view.type)}`}>
+        {verb}
       </button>
     </div>
   );

@@ -45,7 +45,7 @@ test("a critical one shows in red, is said at once, and stays until a person tak
   expect(screen.getByTestId("toast")).toHaveClass("critical");
   expect(screen.getByText("Critical: Day loss 2.1% exceeds 2.0%")).toHaveAttribute("role", "alert");
   await pass(TOAST_MS * 20);
-  await person().click(screen.getByRole("button", { name: "Dismiss Drawdown" }));
+  await person().click(screen.getByRole("button", { name: "Acknowledge Drawdown" }));
   expect(screen.queryByTestId("toast")).toBeNull();
 });
 

@@ -32,6 +32,7 @@ export function DriftPanel() {
       count={open > 0 ? `${open} open` : undefined}
       asOf={proven}
       empty={isEmpty && !isWhole && "Belief and the broker's books have not differed"}
+      isText
       className="drift"
       testId="drift-panel"
       tools={

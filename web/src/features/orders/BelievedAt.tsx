@@ -93,9 +93,9 @@ function Scrubber({
         data-testid="scrub"
       />
       <div className="believed-tools">
-        <Step label="Earlier change" mark="◀" to={earlier} onChoose={onChoose} />
+        <Step label="Earlier change" isBack to={earlier} onChoose={onChoose} />
         <TimeField key={`${chosen}-${zone.label}`} shown={shown} at={chosen} range={range} onChoose={onChoose} />
-        <Step label="Later change" mark="▶" to={later} onChoose={onChoose} />
+        <Step label="Later change" to={later} onChoose={onChoose} />
         <button type="button" className="button small plain" onClick={() => onChoose(null)} aria-disabled={at === null}>
           Newest
         </button>
@@ -113,12 +113,12 @@ function Scrubber({
 
 function Step({
   label,
-  mark,
+  isBack = false,
   to,
   onChoose,
 }: {
   readonly label: string;
-  readonly mark: string;
+  readonly isBack?: boolean;
   readonly to: number | undefined;
   readonly onChoose: (at: number) => void;
 }) {
@@ -131,7 +131,9 @@ function Step({
       aria-disabled={to === undefined}
       onClick={() => to !== undefined && onChoose(to)}
     >
-      <span aria-hidden="true">{mark}</span>
+      <svg width="10" height="12" viewBox="0 0 10 12" aria-hidden="true">
+        <path d={isBack ? "M8.5 1v10L1.5 6z" : "M1.5 1v10L8.5 6z"} fill="currentColor" />
+      </svg>
     </button>
   );
 }
@@ -214,7 +216,7 @@ function Sides({
   readonly moment: Believed;
   readonly at: number;
 }) {
-  const { belief, gap, bands, ahead, brokerFilled } = moment;
+  const { belief, learned, gap, bands, ahead, brokerFilled } = moment;
   const { order } = story.detail;
   const agrees = ahead.length === 0;
   const filled = belief?.filled_quantity ?? 0;
@@ -239,8 +241,13 @@ function Sides({
         <dd className="quiet">
           {belief !== null && (
             <>
-              {quantity(belief.position)} {order.symbol} held, learned by {sourceWord(belief.source)}{" "}
-              {lateness((at - Date.parse(belief.at)) / 1000)} before
+              {quantity(belief.position)} {order.symbol} held
+              {learned !== null && (
+                <>
+                  ; last word of the order by {sourceWord(learned.source)}{" "}
+                  {lateness((at - Date.parse(learned.arrived_at)) / 1000)} before
+                </>
+              )}
             </>
           )}
         </dd>

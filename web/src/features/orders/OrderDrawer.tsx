@@ -77,8 +77,8 @@ function Drawer({ id }: { readonly id: string }) {
 
   const order = row ?? detail?.order;
   return (
-    <aside className="drawer" role="dialog" aria-labelledby="drawer-title" data-testid="order-drawer">
-      <header className="drawer-head">
+    <section className="drawer" role="dialog" aria-labelledby="drawer-title" data-testid="order-drawer">
+      <div className="drawer-head">
         <div>
           <h2 id="drawer-title" ref={heading} tabIndex={-1}>
             {order === undefined ? `Order ${id}` : <Sentence order={order} />}
@@ -86,10 +86,10 @@ function Drawer({ id }: { readonly id: string }) {
           {order !== undefined && <p className="mono quiet drawer-id">{order.client_order_id || order.id}</p>}
         </div>
         {order !== undefined && !order.terminal && <CancelButton order={order} />}
-        <button type="button" className="button small plain" onClick={() => openOrder(null)} aria-label="Close">
+        <button type="button" className="button small plain" onClick={() => openOrder(null)}>
           Close <kbd>Esc</kbd>
         </button>
-      </header>
+      </div>
       <div className="drawer-body">
         {order !== undefined && <Standing order={order} />}
         {fault !== "" && (
@@ -110,7 +110,7 @@ function Drawer({ id }: { readonly id: string }) {
           </>
         )}
       </div>
-    </aside>
+    </section>
   );
 }
 

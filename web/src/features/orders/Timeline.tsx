@@ -113,7 +113,7 @@ function DeedLine({
         →
       </span>
       <p>
-        <span className="label">we</span> {deed.what}
+        <span className="label">{isAbout === "order" ? "we" : "account"}</span> {deed.what}
         {deed.times > 1 && <span className="quiet"> · {deed.times} times</span>}
         {isLater && <span className="sr"> (after the chosen moment)</span>}
       </p>

@@ -282,7 +282,7 @@ describe("the drawer", () => {
     expect(sides.getByTestId("broker-filled")).toHaveTextContent("100");
     expect(sides.getByText("≠ 2 facts ahead of us")).toBeVisible();
     expect(sides.getAllByTestId("ahead")[1]).toHaveTextContent("fill 60 @ 415.20: we knew 28.0 s later, by snapshot");
-    expect(sides.getByText(/40 MSFT held, learned by stream/)).toBeVisible();
+    expect(sides.getByText(/40 MSFT held; last word of the order by stream 19.9 s before/)).toBeVisible();
     expect(sides.getByText(/A gap was open since .*nothing was proven for 16.0 s/)).toBeVisible();
     expect(scrub()).toHaveAccessibleName("Believed at");
     expect(scrub().getAttribute("aria-valuetext")).toContain(

@@ -105,9 +105,11 @@ export function stopsOf(story: ExplanationView, range: Range): readonly number[]
 /** What was believed at a time, and what the broker had done by then. */
 export interface Believed {
   readonly belief: BelievedView | null;
+  /** The last line that had changed the order; null before the first. */
+  readonly learned: TimelineEntryView | null;
   readonly gap: GapView | null;
   readonly bands: readonly BandView[];
-  /** Lines whose facts the broker had, and that reached us later. */
+  /** Lines whose facts the broker had, and that changed belief only later. */
   readonly ahead: readonly TimelineEntryView[];
   /** Shares that the broker had filled by then, as far as has been learned since. */
   readonly brokerFilled: number;
@@ -117,13 +119,15 @@ export interface Believed {
 export function believedAt(story: ExplanationView, at: number): Believed {
   const belief = story.beliefs.findLast((each) => Date.parse(each.at) <= at) ?? null;
   const fills = story.detail.executions.filter((each) => each.kind !== "bust" && Date.parse(each.entry_time) <= at);
+  const facts = story.detail.timeline.filter((entry) => entry.changed);
   return {
     belief,
+    learned: facts.findLast((entry) => Date.parse(entry.arrived_at) <= at) ?? null,
     gap: story.detail.gaps.find((gap) => gap.id === belief?.gap) ?? null,
     bands: shownBands(story).filter(
       (band) => Date.parse(band.opened_at) <= at && (band.closed_at === null || Date.parse(band.closed_at) > at),
     ),
-    ahead: story.detail.timeline.filter(
+    ahead: facts.filter(
       (entry) => entry.broker_at !== null && Date.parse(entry.broker_at) <= at && Date.parse(entry.arrived_at) > at,
     ),
     brokerFilled: exactSum(fills.map((each) => each.quantity)),

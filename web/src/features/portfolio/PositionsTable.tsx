@@ -24,6 +24,7 @@ export function PositionsTable() {
       count={positions.length}
       asOf={portfolio?.as_of ?? null}
       empty={positions.length === 0 && "No open positions"}
+      isText
       className="positions"
       testId="positions-table"
     >

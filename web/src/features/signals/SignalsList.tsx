@@ -9,7 +9,13 @@ import "./signals.css";
 export function SignalsList() {
   const signals = useChannel((state) => state.signals);
   return (
-    <Panel title="Signals" count={signals.length} empty={signals.length === 0 && "No signals yet"} className="signals">
+    <Panel
+      title="Signals"
+      count={signals.length}
+      empty={signals.length === 0 && "No signals yet"}
+      isText
+      className="signals"
+    >
       <ul className="signal-list">
         {signals.slice(0, 20).map((signal) => (
           <li key={`${signal.timestamp}|${signal.symbol}|${signal.strategy_name}`}>
