@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,71 @@ def test_a_fill_tells_its_story_and_an_order_goes_out_by_hand(demo: Demo, page: 
     expect(page.locator('[data-testid="timeline-row"][data-source="stream"]').first).to_be_visible(timeout=PATIENCE_MS)
     assert page.get_by_test_id("timeline-row").count() >= 3
     picture(page, "timeline")
+
+
+def scrub_to(page: Page, instant: float) -> None:
+    """Move the scrubber as a hand does, to an instant in milliseconds."""
+    page.get_by_test_id("scrub").evaluate(
+        """(slider, instant) => {
+            Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(slider, String(instant));
+            slider.dispatchEvent(new Event("input", {bubbles: true}));
+        }""",
+        instant,
+    )
+
+
+def millis(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp() * 1000
+
+
+def test_looking_back_into_a_gap_shows_what_was_believed_in_it(demo: Demo, page: Page) -> None:
+    page.goto(demo.url)
+    expect(page.get_by_test_id("connection")).to_contain_text("Live", timeout=PATIENCE_MS)
+    order = demo.exchange(
+        "/sim/orders", {"symbol": "MSFT", "side": "buy", "qty": "30", "type": "limit", "limit_price": "1"}
+    )
+    ours = until("it is adopted", lambda: demo.api(f"/api/orders/{order['id']}")["order"]["id"])
+
+    # nobody is told: the stream is cut, and questions are not answered either; the exchange fills
+    demo.exchange("/sim/faults", {"target": "trade_updates", "kind": "drop", "seconds": 8})
+    demo.exchange("/sim/faults", {"target": "rest", "kind": "error", "seconds": 6})
+    demo.exchange("/sim/fill", {"order_id": order["id"], "qty": "20", "price": "431.20"})
+    expect(page.get_by_test_id("gap-banner")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_test_id("heal-summary")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_test_id("gap-banner")).to_be_hidden(timeout=PATIENCE_MS)
+
+    # the order's story: the fill came late, and not by stream
+    page.locator(f'[data-testid="order-row"][data-order-id="{ours}"] [data-opener]').click()
+    fill = page.get_by_test_id("timeline-row").filter(has_text="20 @ 431.20").last
+    expect(fill).to_contain_text("late", timeout=PATIENCE_MS)
+    assert fill.get_attribute("data-source") in {"poll", "reconcile"}
+    assert page.locator('[data-testid="timeline-row"] strong', has_text="Status").count() == 0
+    expect(page.get_by_test_id("scrub")).to_be_visible(timeout=PATIENCE_MS)
+    believed = page.get_by_test_id("believed")
+
+    def told() -> Any:
+        story = demo.api(f"/api/explain/{ours}")
+        return story if story["beliefs"][-1]["filled_quantity"] == 20 else None
+
+    story = until("the journal tells the fill", told)
+    late = next(line for line in story["detail"]["timeline"] if line["filled_after"] == 20)
+    assert late["broker_at"] < late["arrived_at"]
+    expect(believed).to_have_attribute("data-filled", "20", timeout=PATIENCE_MS)
+
+    # into the gap: the old belief, and beside it what the broker knew already
+    scrub_to(page, (millis(late["broker_at"]) + millis(late["arrived_at"])) / 2)
+    expect(believed).to_have_attribute("data-filled", "0", timeout=PATIENCE_MS)
+    expect(believed).to_have_attribute("data-agrees", "false", timeout=PATIENCE_MS)
+    expect(page.get_by_test_id("broker-filled")).to_have_text("20", timeout=PATIENCE_MS)
+    expect(page.get_by_test_id("ahead").first).to_contain_text("we knew", timeout=PATIENCE_MS)
+    expect(fill).to_have_attribute("data-later", "true", timeout=PATIENCE_MS)
+    picture(page, "believed-in-the-gap")
+
+    # and every difference that there ever was, out of the same journal
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="All ever").click()
+    ended = page.locator('[data-testid="drift-row"]', has_text=ours).filter(has_text="ended by")
+    expect(ended.first).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_a_kill_stops_all_but_cancels(demo: Demo, page: Page) -> None:
