@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 from tests.core.build import AAPL, D, Desk, at, execution, report, snapshot, streamed
 
+from trueup.core import transition as transition_module
 from trueup.core.commands import CancelOrder, ReplaceOrder
 from trueup.core.effects import FindOrder, SendCancel, TakeSnapshot
 from trueup.core.events import SnapshotTaken
@@ -583,3 +584,308 @@ def test_a_question_about_a_finished_order_makes_no_line_and_an_event_does() -> 
     line = desk.of("b-1").timeline[-1]
     assert (line.changed, line.fills, line.broker_at, line.text) == (False, (), at(2), "")
     assert desk.of("b-1").updated_at == at(0), "a repetition is no change"
+
+
+# --- what counts as missed ----------------------------------------------------------------------------------------
+
+
+def test_a_strangers_fill_first_seen_in_a_gap_was_missed() -> None:
+    desk = Desk()
+    desk.lose(when=1)
+    row = report(S.FILLED, 40, version=3, client_id="theirs", quantity=40, average="10")
+    outcome = desk.tell(snapshot(row, when=6, holdings={AAPL: 40}))
+    assert desk.belief.counters["fills_missed_by_stream"] == 1
+    assert [noted.missed for noted in outcome.changes.fills] == [True]
+    assert [drift.kind for drift in desk.belief.drift_log] == ["order"]
+
+
+def test_an_order_that_ended_long_before_the_books_was_missed_by_nobody() -> None:
+    desk = Desk(holdings={AAPL: 40})
+    desk.lose(when=1)
+    old = report(S.FILLED, 40, version=-600, client_id="theirs", quantity=40, average="10")
+    outcome = desk.tell(snapshot(old, when=6, holdings={AAPL: 40}))
+    assert outcome.changes.fills == []
+    assert (desk.shares(), desk.belief.drift_log) == (40, [])
+    assert "fills_missed_by_stream" not in desk.belief.counters
+
+
+@pytest.mark.parametrize(("version", "opening"), [(-152.001, True), (-152, False), (-151, False), (-110, False)])
+def test_long_before_is_half_the_slack_of_a_snapshot(version: float, opening: bool) -> None:
+    desk = Desk(holdings={AAPL: 40})
+    late = report(S.FILLED, 10, version=version, client_id="theirs", quantity=10, average="10")
+    desk.tell(streamed(ExecType.TRADE, late, when=5))
+    assert (desk.of("b-1").leg.opening, desk.shares()) == ((10, 40) if opening else (0, 50))
+
+
+def test_half_a_share_of_an_old_order_is_in_the_opening_too() -> None:
+    desk = Desk(holdings={AAPL: 40})
+    old = replace(report(S.FILLED, version=-600, client_id="theirs", average="10"), filled_quantity=D("0.5"))
+    desk.tell(streamed(ExecType.TRADE, old, when=5))
+    assert (desk.of("b-1").leg.opening, desk.shares()) == (D("0.5"), 40)
+
+
+def test_an_end_that_was_learned_by_asking_in_a_gap_is_a_drift_and_a_mere_change_of_words_is_not() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    desk.lose(when=2)
+    desk.tell(snapshot(report(S.PENDING_CANCEL, version=3), when=4))
+    assert desk.belief.drift_log == []
+    desk.tell(snapshot(report(S.CANCELED, version=5), when=6))
+    (drift,) = desk.belief.drift_log
+    assert (drift.believed, drift.reported) == ("PENDING_CANCEL 0", "CANCELED 0")
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_executions_of_a_list_were_missed_where_no_stream_was(live: bool) -> None:
+    desk = Desk()
+    row = report(S.PARTIALLY_FILLED, 40, version=1, average="10")
+    desk.tell(streamed(ExecType.TRADE, row, when=1))
+    desk.tell(streamed(ExecType.TRADE, row, execution("e-1", 15, cum=15, when=0.5), when=1))
+    if not live:
+        desk.lose(when=2)
+    late = [execution("e-9", 20, "10", when=9), execution("e-2", 25, "10", when=1)]
+    outcome = desk.tell(snapshot(row, when=10, executions=late, holdings={AAPL: 40}))
+    order = desk.of("b-1")
+    assert outcome.changes.fills[0].order is order
+    assert [noted.missed for noted in outcome.changes.fills] == [not live]
+    assert list(order.leg.unplaced) == ["e-9"]
+    assert desk.belief.counters["execution_beyond_total"] == 1
+    assert outcome.effects == (
+        FindOrder(broker_order_id=BrokerOrderId("b-1")),
+        TakeSnapshot(scope=SnapshotScope.FULL, reason=f"execution_beyond_total on order {order.order_id}"),
+    )
+    held = order.leg.unplaced[ExecutionId("e-9")]
+    assert (held.source, held.learned_at, held.missed) == (Source.RECONCILE, at(10), not live)
+
+
+def test_a_list_that_gives_totals_for_some_executions_alone_is_joined_all_the_same() -> None:
+    desk = Desk()
+    row = report(S.PARTIALLY_FILLED, 40, version=2, average="10")
+    listed = [execution("e-2", 25, cum=40, when=2), execution("e-1", 15, when=1)]
+    desk.tell(snapshot(row, when=5, executions=listed, holdings={AAPL: 40}))
+    leg = desk.of("b-1").leg
+    assert (list(leg.executions), leg.residual, leg.unplaced) == (["e-1", "e-2"], 0, {})
+
+
+# --- prices that change alone -------------------------------------------------------------------------------------
+
+
+def test_a_better_average_alone_moves_the_money_and_the_average() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=1, average="10"), when=1))
+    outcome = desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=2, average="10.50"), when=2))
+    assert (desk.belief.cash, desk.shares()) == (D(100000 - 1050), 100)
+    assert desk.belief.settled_book(AAPL).average_price == D("10.50")
+    assert list(outcome.changes.orders) == [desk.of("b-1").order_id]
+
+
+def test_a_better_average_in_the_first_look_prices_what_the_stream_told_before_it() -> None:
+    desk = Desk(live=False)
+    desk.tell(streamed(ExecType.TRADE, report(S.FILLED, 100, version=1, average="10"), when=1))
+    desk.restore(snapshot(report(S.FILLED, 100, version=2, average="10.50"), when=4, holdings={AAPL: 100}), when=3)
+    assert desk.shares() == 100
+    assert desk.belief.settled_book(AAPL).average_price == D("10.50")
+    assert list(desk.belief.books) == [AAPL]
+
+
+# --- busts that nobody told of ------------------------------------------------------------------------------------
+
+
+def nameless_bust() -> Desk:
+    """The stream tells at 6 s that 40 shares are gone, and not which execution was taken back."""
+    desk = Desk()
+    row = report(S.PARTIALLY_FILLED, 40, version=1, average="10")
+    desk.tell(streamed(ExecType.TRADE, row, execution("e-1", 40, cum=40, when=1), when=1))
+    desk.tell(streamed(ExecType.TRADE_CANCEL, report(S.NEW, 0, version=6), when=6))
+    assert (desk.shares(), desk.of("b-1").leg.residual) == (0, -40)
+    return desk
+
+
+@pytest.mark.parametrize(("version", "busted"), [(5, False), (6, True), (7, True), (None, False)])
+def test_only_a_list_made_since_the_fall_can_tell_what_is_gone(version: float | None, busted: bool) -> None:
+    desk = nameless_bust()
+    other = report(S.NEW, version=3, broker_id="b-2", client_id="c-2")
+    elsewhere = [execution("e-9", 5, cum=5, when=2, broker_id="b-3")]
+    desk.tell(snapshot(other, report(S.NEW, 0, version=version), when=40, executions=elsewhere))
+    assert desk.of("b-1").leg.executions[ExecutionId("e-1")].busted is busted
+    assert desk.shares() == 0
+
+
+def test_an_old_row_hides_no_newer_one_behind_it() -> None:
+    desk = nameless_bust()
+    row = report(S.PARTIALLY_FILLED, 30, version=1, broker_id="b-2", client_id="c-2", average="10")
+    match = execution("e-2", 30, cum=30, when=1, broker_id="b-2")
+    desk.tell(streamed(ExecType.TRADE, row, match, when=7))
+    gone = report(S.NEW, 0, version=8, broker_id="b-2", client_id="c-2")
+    desk.tell(streamed(ExecType.TRADE_CANCEL, gone, when=8))
+    listed = [execution("e-9", 5, cum=5, when=2, broker_id="b-3")]
+    desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=1), gone, when=40, executions=listed))
+    held = {name: item.busted for order in ("b-1", "b-2") for name, item in desk.of(order).leg.executions.items()}
+    assert held == {"e-1": False, "e-2": True}
+
+
+def test_a_match_that_waits_may_show_which_one_is_gone_though_the_total_stands() -> None:
+    desk = Desk()
+    row = report(S.PARTIALLY_FILLED, 40, version=1, average="10")
+    desk.tell(streamed(ExecType.TRADE, row, execution("e-1", 40, cum=40, when=1), when=1))
+    instead = execution("e-2", 40, "12", when=3)
+    for when in (40, 80):
+        desk.tell(snapshot(row, when=when, executions=[instead], holdings={AAPL: 40}))
+    held = {name: item.busted for name, item in desk.of("b-1").leg.executions.items()}
+    assert held == {"e-1": True, "e-2": False}
+    assert desk.shares() == 40
+
+
+# --- names and chains ---------------------------------------------------------------------------------------------
+
+
+def test_two_broker_orders_of_one_name_are_two_legs_of_one_order() -> None:
+    desk = working()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=2, broker_id="b-2"), when=2))
+    order = desk.of()
+    assert [(leg.broker_order_id, leg.client_order_id) for leg in order.legs] == [("b-1", "c-1"), ("b-2", "c-1")]
+    assert desk.of("b-2") is order
+    assert list(desk.belief.orders) == [order.order_id]
+    assert desk.belief.by_client[ClientOrderId("c-1")] is order.legs[0]
+
+
+def test_an_order_keeps_its_own_id_when_its_older_leg_becomes_known() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=4, broker_id="b-2", client_id="c-2"), when=4))
+    known = desk.of("b-2")
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=3, replaced_by="b-2"), when=5))
+    assert desk.of("b-1") is desk.of("b-2") is known
+    assert list(desk.belief.orders) == [known.order_id] == ["x-4"]
+
+
+def strangers(*, filled: bool = False) -> Desk:
+    """Two orders of others, b-1 and b-2, that nobody has said are one."""
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1, client_id="z-1"), when=1))
+    ended = S.FILLED if filled else S.NEW
+    young = report(ended, 100 if filled else 0, version=2, broker_id="b-2", client_id="z-2", average="10")
+    desk.tell(streamed(ExecType.TRADE, young, when=2))
+    assert desk.of("b-1") is not desk.of("b-2")
+    return desk
+
+
+@pytest.mark.parametrize("teller", ["b-1", "b-2"])
+@pytest.mark.parametrize("filled", [False, True])
+def test_two_orders_of_others_become_the_one_that_was_spoken_of(teller: str, filled: bool) -> None:
+    desk = strangers(filled=filled)
+    spoken = desk.of(teller)
+    if teller == "b-1":
+        row = report(S.REPLACED, version=3, client_id="z-1", replaced_by="b-2")
+    else:
+        ended = S.FILLED if filled else S.NEW
+        young = report(ended, 100 if filled else 0, version=3, broker_id="b-2", client_id="z-2", average="10")
+        row = replace(young, replaces=BrokerOrderId("b-1"))
+    outcome = desk.tell(streamed(ExecType.STATUS, row, when=5))
+    assert desk.of("b-1") is desk.of("b-2") is spoken
+    assert [leg.broker_order_id for leg in spoken.legs] == ["b-1", "b-2"]
+    assert list(desk.belief.orders) == list(outcome.changes.orders) == [spoken.order_id]
+    assert [line.offset for line in spoken.timeline] == [4, 5, 6]
+
+
+def test_two_rows_of_one_snapshot_that_turn_out_to_be_one_order_change_one() -> None:
+    desk = strangers()
+    older = report(S.REPLACED, 10, version=3, client_id="z-1", average="10")
+    younger = report(S.NEW, version=3, broker_id="b-2", client_id="z-2", replaces="b-1")
+    outcome = desk.tell(snapshot(older, younger, when=5, holdings={AAPL: 10}))
+    assert list(outcome.changes.orders) == [desk.of("b-2").order_id]
+    assert desk.of("b-1") is desk.of("b-2")
+
+
+def test_the_middle_of_a_chain_finds_both_its_ends() -> None:
+    desk = strangers()
+    middle = report(S.REPLACED, version=3, broker_id="b-2", client_id="z-2", replaces="b-1", replaced_by="b-3")
+    outcome = desk.tell(streamed(ExecType.REPLACED, middle, when=5))
+    assert desk.of("b-1") is desk.of("b-2")
+    assert outcome.effects == (FindOrder(broker_order_id=BrokerOrderId("b-3")),)
+    last = report(S.NEW, version=4, broker_id="b-3", client_id="z-3", replaces="b-2")
+    desk.tell(streamed(ExecType.NEW, last, when=6))
+    assert [leg.broker_order_id for leg in desk.of("b-3").legs] == ["b-1", "b-2", "b-3"]
+
+
+def test_a_middle_whose_younger_end_is_known_already_still_finds_the_older() -> None:
+    desk = strangers()
+    young = report(S.NEW, version=4, broker_id="b-3", client_id="z-3", replaces="b-2")
+    desk.tell(streamed(ExecType.NEW, young, when=4))
+    middle = report(S.REPLACED, version=5, broker_id="b-2", client_id="z-2", replaces="b-1", replaced_by="b-3")
+    desk.tell(streamed(ExecType.REPLACED, middle, when=5))
+    assert [leg.broker_order_id for leg in desk.of("b-1").legs] == ["b-1", "b-2", "b-3"]
+
+
+def test_a_request_under_way_outlives_the_joining_of_a_chain() -> None:
+    desk = working()
+    order = desk.of()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=4, broker_id="b-2", client_id="c-9"), when=4))
+    desk.tell(ReplaceOrder(at=at(5), order_id=desk.of("b-2").order_id, quantity=D(80)))
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=3, replaced_by="b-2"), when=6))
+    assert desk.of("b-2") is order
+    assert order.in_flight is RequestKind.REPLACE
+
+
+def test_a_nameless_order_is_cancelled_by_the_brokers_id() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1, client_id=None), when=1))
+    order_id = desk.of("b-1").order_id
+    outcome = desk.tell(CancelOrder(at=at(2), order_id=order_id))
+    assert outcome.effects == (
+        SendCancel(order_id=order_id, client_order_id=ClientOrderId(""), broker_order_id=BrokerOrderId("b-1")),
+    )
+
+
+def test_the_end_of_an_order_ends_the_doubt_about_its_cancel() -> None:
+    desk = working()
+    desk.tell(CancelOrder(at=at(2), order_id=desk.of().order_id))
+    desk.answer(RequestOutcome.UNKNOWN, kind=RequestKind.CANCEL, when=3)
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, version=4), when=4))
+    order = desk.of()
+    assert (order.in_doubt, order.is_terminal, order.status) == (None, True, S.CANCELED)
+    assert list(desk.belief.open_orders) == []
+
+
+# --- overfills ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beyond", ["0.5", "1", "30"])
+def test_an_overfill_alarms_once_with_the_numbers(beyond: str) -> None:
+    desk = working()
+    total = 100 + D(beyond)
+    row = report(S.FILLED, str(total), version=2, average="10")
+    outcome = desk.tell(streamed(ExecType.TRADE, row, when=3))
+    (alert,) = views_of(outcome.changes.views, Channel.RISK_ALERT)
+    assert alert == RiskAlertView(
+        type="overfill",
+        severity="critical",
+        reason=f"order o-4 filled {total} of 100 AAPL; the broker's word is booked",
+        symbol=AAPL,
+        current_value=None,
+        limit_value=None,
+        timestamp=at(3),
+        order_id="o-4",
+    )
+    drift = desk.belief.drifts[f"position:{AAPL}"]
+    assert (drift.kind, drift.evidence) == ("position", "order o-4 was filled beyond its quantity")
+    again = desk.tell(streamed(ExecType.TRADE, row, when=4))
+    assert (again.changes.views, again.effects, desk.belief.counters["overfills"]) == ([], (), 1)
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------
+
+
+def test_of_a_long_story_the_intent_and_the_newest_lines_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transition_module, "TIMELINE_KEPT", 4)
+    desk = working()
+    for number in range(2, 8):
+        desk.tell(streamed(ExecType.RESTATED, report(S.NEW, version=number, limit=str(number)), when=number))
+    assert [line.offset for line in desk.of().timeline] == [4, 9, 10, 11]
+
+
+def test_of_many_drifts_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transition_module, "DRIFT_KEPT", 3)
+    desk = Desk(holdings={AAPL: 10})
+    for number in range(5):
+        desk.tell(snapshot(when=10 * number, holdings={AAPL: 12}), snapshot(when=10 * number + 1, holdings={AAPL: 10}))
+    assert [drift.at for drift in desk.belief.drift_log] == [at(21), at(31), at(41)]
