@@ -1,7 +1,8 @@
 /**
  * What the person is doing with the page: the order that is open, the theme, notices about their own commands.
  *
- * Not for anything that the server knows. Invariant: nothing here survives a reload but the theme.
+ * Not for anything that the server knows. Invariant: nothing here survives a reload but the theme and what
+ * the address names.
  */
 import { useSyncExternalStore } from "react";
 
@@ -31,16 +32,57 @@ function useWatched<T>(watched: Watched<T>): T {
   return useSyncExternalStore(watched.watch, watched.get);
 }
 
-const openOrderId = new Watched<string | null>(null);
+/** What the address names behind its #: an order by any of its ids, and a moment to look back to. */
+function named(): { readonly order: string | null; readonly at: number | null } {
+  const words = new URLSearchParams(window.location.hash.slice(1));
+  const at = Date.parse(words.get("at") ?? "");
+  return { order: words.get("order"), at: Number.isNaN(at) ? null : at };
+}
 
-/** Opens the story of one order, by any of its ids; null closes it. */
+const openOrderId = new Watched<string | null>(named().order);
+const moment = new Watched<number | null>(named().at);
+
+window.addEventListener("hashchange", () => {
+  openOrderId.set(named().order);
+  moment.set(named().at);
+});
+
+/** A hand on the scrubber is not followed step by step; the browser would refuse so many changes of the address. */
+const ADDRESS_MS = 300;
+let addressTimer: ReturnType<typeof setTimeout> | undefined;
+
+function writeAddress(): void {
+  clearTimeout(addressTimer);
+  const [order, at] = [openOrderId.get(), moment.get()];
+  const words = new URLSearchParams();
+  if (order !== null) words.set("order", order);
+  if (order !== null && at !== null) words.set("at", new Date(at).toISOString());
+  const { pathname, search } = window.location;
+  window.history.replaceState(null, "", `${pathname}${search}${order === null ? "" : `#${words}`}`);
+}
+
+/** Opens the story of one order, by any of its ids, and names it in the address; null closes it. */
 export function openOrder(id: string | null): void {
+  moment.set(null);
   openOrderId.set(id);
+  writeAddress();
 }
 
 /** The id of the order whose story is open. */
 export function useOpenOrder(): string | null {
   return useWatched(openOrderId);
+}
+
+/** Chooses the moment, milliseconds since 1970, at which the open story is looked back on; null is the newest. */
+export function chooseMoment(at: number | null): void {
+  moment.set(at);
+  clearTimeout(addressTimer);
+  addressTimer = setTimeout(writeAddress, ADDRESS_MS);
+}
+
+/** That moment. */
+export function useMoment(): number | null {
+  return useWatched(moment);
 }
 
 /** What became of a command that the person gave. */

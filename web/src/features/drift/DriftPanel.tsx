@@ -11,6 +11,7 @@ import { Chip, type Tone } from "../../components/Badge";
 import { Panel } from "../../components/Panel";
 import { useChannel } from "../../hooks/useChannel";
 import { counted, lateness, stretch, words } from "../../lib/format";
+import { openOrder } from "../../state/ui";
 import "./drift.css";
 
 const TONES: Record<string, Tone> = { suspected: "warn", confirmed: "fill-warn", healed: "ok", explained: "neutral" };
@@ -177,6 +178,23 @@ function DivergenceRow({ row }: { readonly row: DivergenceView }) {
   );
 }
 
+/** Kinds of difference whose subject is an order of ours. */
+const ABOUT_ORDERS: ReadonlySet<string> = new Set(["order", "order_absent", "missed_event"]);
+
+function Subject({ kind, subject }: { readonly kind: string; readonly subject: string }) {
+  if (!ABOUT_ORDERS.has(kind)) return <span className="symbol">{subject}</span>;
+  return (
+    <button
+      type="button"
+      className="link symbol"
+      aria-label={`Open the story of order ${subject}`}
+      onClick={() => openOrder(subject)}
+    >
+      {subject}
+    </button>
+  );
+}
+
 function Difference({
   row,
   ended,
@@ -191,7 +209,7 @@ function Difference({
   return (
     <li className="drift-row" data-testid="drift-row" data-state={row.state} data-drift-id={row.id}>
       <p className="drift-line">
-        <span className="symbol">{row.subject}</span>
+        <Subject kind={row.kind} subject={row.subject} />
         <span className="quiet">{words(row.kind)}</span>
         <Chip small tone={TONES[row.trued_up ? "healed" : row.state] ?? "neutral"}>
           {end}

@@ -26,6 +26,12 @@ test("a healed one stays, with what was put right", () => {
   expect(screen.getByRole("region", { name: "Drift and gaps" })).toBeVisible();
 });
 
+test("one about an order leads to its story", async () => {
+  show(<DriftPanel />, { drifts: [drift({ kind: "missed_event", subject: "o-7" })] });
+  await person().click(screen.getByRole("button", { name: "Open the story of order o-7" }));
+  expect(window.location.hash).toBe("#order=o-7");
+});
+
 test("gaps stand below, with what each had hidden", () => {
   show(<DriftPanel />, { gaps: [gap({ opened_at: ago(60), closed_at: NOW, missed: 2, learned_by: { poll: 2 } })] });
   expect(screen.getByText("2 fills missed")).toBeVisible();

@@ -11,7 +11,7 @@ import { SideWord, SourceBadge, sourceWord } from "../../components/Badge";
 import { OrderStatus } from "../../components/OrderStatus";
 import { useChannel } from "../../hooks/useChannel";
 import { lateness, price, quantity, words } from "../../lib/format";
-import { openOrder, useOpenOrder } from "../../state/ui";
+import { chooseMoment, openOrder, useMoment, useOpenOrder } from "../../state/ui";
 import { BelievedAt } from "./BelievedAt";
 import { fillMark } from "./FillsTable";
 import { CancelButton, termsOf } from "./OrdersTable";
@@ -39,7 +39,7 @@ function Drawer({ id }: { readonly id: string }) {
   const [detail, setDetail] = useState<OrderDetailView | null>(null);
   const [fault, setFault] = useState("");
   const [attempt, setAttempt] = useState(0);
-  const [at, setAt] = useState<number | null>(null);
+  const at = useMoment();
   const asked = useStory(id, versionOf(detail));
   const heading = useRef<HTMLHeadingElement>(null);
   const opener = useRef<Element | null>(null);
@@ -103,7 +103,7 @@ function Drawer({ id }: { readonly id: string }) {
         {detail === null && fault === "" && <p className="panel-empty quiet">Loading the story…</p>}
         {detail !== null && (
           <>
-            <BelievedAt asked={asked} at={at} onChoose={setAt} />
+            <BelievedAt asked={asked} at={at} onChoose={chooseMoment} />
             <Timeline detail={fullDetail(detail, asked.story)} story={asked.story} at={at} />
             <Executions executions={detail.executions} />
             {order !== undefined && <Identifiers order={order} />}

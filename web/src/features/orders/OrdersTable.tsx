@@ -4,7 +4,7 @@
  * Not for sending orders. Invariant: an order that may still fill never looks finished, and cancelling is offered
  * whatever state the rest of the page is in.
  */
-import { type KeyboardEvent, useMemo, useRef, useState } from "react";
+import { type FormEvent, type KeyboardEvent, useMemo, useRef, useState } from "react";
 import { ApiError, cancelOrder } from "../../api/client";
 import type { OrderView } from "../../api/types";
 import { Age } from "../../components/Age";
@@ -53,21 +53,24 @@ export function OrdersTable() {
       className="orders"
       testId="orders-table"
       tools={
-        <fieldset className="tabs">
-          <legend className="sr">Which orders</legend>
-          {FILTERS.map(({ id, label }) => (
-            <label key={id} className="tab">
-              <input
-                type="radio"
-                name="orders-filter"
-                className="sr"
-                checked={filter === id}
-                onChange={() => setFilter(id)}
-              />
-              {label} <span>{all.filter((order) => matches(order, id)).length}</span>
-            </label>
-          ))}
-        </fieldset>
+        <>
+          <fieldset className="tabs">
+            <legend className="sr">Which orders</legend>
+            {FILTERS.map(({ id, label }) => (
+              <label key={id} className="tab">
+                <input
+                  type="radio"
+                  name="orders-filter"
+                  className="sr"
+                  checked={filter === id}
+                  onChange={() => setFilter(id)}
+                />
+                {label} <span>{all.filter((order) => matches(order, id)).length}</span>
+              </label>
+            ))}
+          </fieldset>
+          <FindOrder />
+        </>
       }
     >
       <table className="table orders-grid" onKeyDown={moveBetweenRows}>
@@ -109,6 +112,28 @@ export function OrdersTable() {
         </tbody>
       </table>
     </Panel>
+  );
+}
+
+/** Opens any order that there ever was, also one that has left the table long ago. */
+function FindOrder() {
+  const [id, setId] = useState("");
+  const open = (event: FormEvent) => {
+    event.preventDefault();
+    if (id.trim() !== "") openOrder(id.trim());
+  };
+  return (
+    <form className="find-order" onSubmit={open}>
+      <input
+        className="input"
+        aria-label="Open an order by any of its ids"
+        placeholder="Open by id"
+        value={id}
+        onChange={(event) => setId(event.target.value)}
+        autoComplete="off"
+        spellCheck={false}
+      />
+    </form>
   );
 }
 

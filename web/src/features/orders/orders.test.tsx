@@ -60,6 +60,15 @@ describe("the orders table", () => {
     expect(screen.queryByRole("button", { name: /^Cancel/ })).toBeNull();
   });
 
+  test("opens any order by its id, also one that is not in it", async () => {
+    show(<OrdersTable />, { orders });
+    await person().type(
+      screen.getByRole("textbox", { name: "Open an order by any of its ids" }),
+      " tu-long-ago{Enter}",
+    );
+    expect(window.location.hash).toBe("#order=tu-long-ago");
+  });
+
   test("arrow keys go from row to row", async () => {
     show(<OrdersTable />, { orders });
     const user = person();

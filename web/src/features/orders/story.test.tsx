@@ -314,6 +314,20 @@ describe("the drawer", () => {
     expect(screen.getByRole("alert")).toHaveTextContent(/Write a time between 13:58:5\d\.\d+ and 13:59:58\.000/);
   });
 
+  test("is named in the address with its moment, and opened by it", async () => {
+    await open();
+    expect(window.location.hash).toBe("#order=o-1");
+    choose(30);
+    await pass(1_000);
+    expect(window.location.hash).toBe(`#order=o-1&at=${encodeURIComponent(ago(30))}`);
+    expect(screen.getByTestId("believed")).toHaveAttribute("data-filled", "40");
+    window.location.hash = `#order=o-1&at=${encodeURIComponent(ago(60.5))}`;
+    act(() => void window.dispatchEvent(new Event("hashchange")));
+    expect(screen.getByTestId("believed")).toHaveTextContent("nothing of this order yet");
+    await person().keyboard("{Escape}");
+    expect(window.location.hash).toBe("");
+  });
+
   test("asks the journal again after a change, and not at every one", async () => {
     const api = await open();
     expect(api.sent("GET /api/explain/o-1")).toHaveLength(1);
