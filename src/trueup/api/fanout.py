@@ -19,7 +19,7 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any, TypeVar, cast
 
@@ -182,6 +182,22 @@ class Link(asyncio.Protocol):
         """Send one envelope to this client alone, unless it has it already."""
         self.deliver(envelope.channel, envelope.offset if envelope.epoch else None, frame(TEXT, text.encode()))
 
+    def offer_all(self, offers: Iterable[tuple[Envelope, str]]) -> None:
+        """As `offer`, in few writes."""
+        joined = bytearray()
+        for envelope, text in offers:
+            offset = envelope.offset if envelope.epoch else None
+            data = frame(TEXT, text.encode())
+            if self.lag is not None:
+                self.deliver(envelope.channel, offset, data)
+            elif self._wants(envelope.channel, offset):
+                joined += data
+                if len(joined) >= BURST_BYTES:
+                    self.write(bytes(joined))
+                    joined.clear()
+        if joined:
+            self.write(bytes(joined))
+
     def say(self, message: Mapping[str, Any]) -> None:
         """Answer this client alone."""
         self.write(frame(TEXT, json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()))
@@ -192,15 +208,18 @@ class Link(asyncio.Protocol):
 
     def deliver(self, channel: str, offset: int | None, data: bytes) -> None:
         """Send a frame, unless the client has it already or did not ask for it; without an offset nobody has it."""
-        if self.held or (offset is not None and offset <= self.seen.get(channel, 0)):
-            return
-        if self.channels is not None and channel not in self.channels:
+        if not self._wants(channel, offset):
             return
         if self.lag is not None and offset is not None and channel in STATE_CHANNELS:
             self.lag.put_state(channel, data)
             self._check_lag(self.lag)
         else:
             self.write(data)
+
+    def _wants(self, channel: str, offset: int | None) -> bool:
+        if self.held or (offset is not None and offset <= self.seen.get(channel, 0)):
+            return False
+        return self.channels is None or channel in self.channels
 
     def write(self, data: bytes) -> None:
         """Send a frame, or queue it behind what waits."""

@@ -122,6 +122,11 @@ class Client:
         else:
             self._put(text)
 
+    def offer_all(self, offers: Iterable[tuple[Envelope, str]]) -> None:
+        """As `offer`, for many."""
+        for envelope, text in offers:
+            self.offer(envelope, text)
+
     def say(self, message: Mapping[str, Any]) -> None:
         """Queue an answer to this client alone."""
         self._put(_text(message))
@@ -433,8 +438,7 @@ class ConnectionManager:
             self._replay(client, missed)
 
     def _replay(self, client: AnyClient, missed: Iterable[Envelope]) -> None:
-        for envelope in missed:
-            client.offer(envelope, self._codec.wire(envelope).decode())
+        client.offer_all((envelope, self._codec.wire(envelope).decode()) for envelope in missed)
         newest, seen = self._stage.bus.cursors(), client.seen
         ahead = {channel: offset for channel, offset in seen.items() if offset > newest.get(channel, 0)}
         client.go_on_from({**newest, **ahead})
