@@ -457,8 +457,7 @@ def _join_filled(
                 # corrected twice in one instant: the smaller total was told last, and a look must say whether it is
                 leg.newest = (version, filled)
                 join.surprises.append("filled_quantity_fell")
-            later = version is not None and leg.newest is not None and leg.newest[0] >= version
-            leg.filled = leg.newest[1] if later and leg.newest is not None else filled
+            leg.filled = filled if version is None or leg.newest is None else leg.newest[1]
             leg.floor = version
         elif newer and version is not None:
             join.surprises.append("filled_quantity_fell")
@@ -552,7 +551,7 @@ def _admit(leg: Leg, name: ExecutionId, held: Held, join: Join) -> None:
     execution = held.execution
     known_at = leg.residual_learned_at
     if known_at is not None:
-        if execution.at <= known_at and leg.filled - leg.executed >= execution.quantity:
+        if execution.at <= known_at:
             # these shares were known before their execution was: they were learned then, and by that way
             held.source, held.learned_at, held.missed = leg.residual_source, known_at, leg.residual_missed
         if leg.filled - leg.executed == execution.quantity:
@@ -587,9 +586,10 @@ def _settle(
     """Price the residual so that the leg's value is the broker's average times its total, and say what was added."""
     residual = leg.filled - leg.executed
     join.delta = leg.filled - before_filled
-    if not residual and len(join.fills) <= 1 and (not join.fills or join.fills[0].quantity == join.delta):
+    fills = join.fills
+    if not residual and len(fills) <= 1 and (fills[0].quantity == join.delta if fills else join.delta >= 0):
         join.value = leg.executed_value - before_value  # the common case: every share has its execution
-        if not join.fills and join.delta:
+        if not fills and join.delta:
             join.restated = True
         return
     real = ZERO

@@ -88,7 +88,7 @@ class PositionBook:
 
     def refolded(self, lots: Iterable[Lot]) -> PositionBook:
         """A copy of this book, folded anew."""
-        copy = replace(self, settled=None)
+        copy = replace(self)
         copy.refold(lots)
         return copy
 

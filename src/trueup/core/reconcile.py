@@ -77,7 +77,7 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
         return
     finding = Finding()
     for report in snapshot.orders:
-        _merge_row(belief, changes, report, event.source, snapshot, finding)
+        _merge_row(belief, changes, report, event.source, finding)
     if snapshot.positions is not None:
         _young_orders(belief, snapshot, finding)
     transit_executions(belief, changes, snapshot.executions, source=event.source)
@@ -94,7 +94,7 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
         if first and snapshot.scope is SnapshotScope.FULL:
             belief.baseline_at = snapshot.started_at
     if snapshot.account is not None:
-        _take_account(belief, changes, snapshot.account, snapshot, finding)
+        _take_account(belief, changes, snapshot.account, finding)
     _conclude(belief, event, finding)
 
 
@@ -113,9 +113,7 @@ def _another_account(belief: Belief, changes: Changes, snapshot: Snapshot) -> bo
     return True
 
 
-def _merge_row(
-    belief: Belief, changes: Changes, report: OrderReport, source: Source, snapshot: Snapshot, finding: Finding
-) -> None:
+def _merge_row(belief: Belief, changes: Changes, report: OrderReport, source: Source, finding: Finding) -> None:
     leg = belief.by_broker.get(report.broker_order_id)
     if (
         leg is not None
@@ -293,9 +291,7 @@ def adjust(
     book.apply(difference, price, at)
 
 
-def _take_account(
-    belief: Belief, changes: Changes, account: AccountReport, snapshot: Snapshot, finding: Finding
-) -> None:
+def _take_account(belief: Belief, changes: Changes, account: AccountReport, finding: Finding) -> None:
     belief.account_report = account
     if belief.cash_base is None or not any(finding.ahead.values()):
         belief.cash_base = account.cash

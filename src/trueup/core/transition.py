@@ -178,7 +178,7 @@ def transit(
         _leave_to_the_opening(belief, leg, join)
     elif join.fills or join.delta or join.restated:
         book_join(belief, changes, order, leg, join, source, missed and counts)
-    order = _after_report(belief, changes, order, leg, join, exec_type, source)
+    order = _after_report(belief, changes, order, leg, join, exec_type)
     if join.changed:
         order.source = source
         order.updated_at = at
@@ -346,7 +346,7 @@ def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Sour
         leg.filled, leg.residual_price, leg.opening = retired.filled, retired.average_price, retired.filled
         leg.average_price, leg.average_total = retired.average_price, retired.filled
         leg.residual_at = report.version or changes.at
-    order.legs.insert(position, leg) if position == 0 else order.legs.append(leg)
+    order.legs.insert(position, leg)
     belief.by_broker[broker_id] = leg
     if report.client_order_id is not None:
         belief.by_client.setdefault(report.client_order_id, leg)
@@ -379,9 +379,7 @@ def _before_baseline(belief: Belief, report: OrderReport) -> bool:
     )
 
 
-def _after_report(
-    belief: Belief, changes: Changes, order: Order, leg: Leg, join: Join, exec_type: ExecType, source: Source
-) -> Order:
+def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join: Join, exec_type: ExecType) -> Order:
     """What follows from a report besides the join itself; returns the order that the leg belongs to afterwards."""
     order.confirmed_at = changes.at
     order.absent_since = None
