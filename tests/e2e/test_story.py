@@ -148,6 +148,7 @@ def test_a_fill_tells_its_story_and_an_order_goes_out_by_hand(demo: Demo, page: 
     expect(page.get_by_test_id("order-drawer")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator('[data-testid="timeline-row"][data-source="stream"]').first).to_be_visible(timeout=PATIENCE_MS)
     assert page.get_by_test_id("timeline-row").count() >= 3
+    expect(page.get_by_test_id("believed")).to_have_attribute("data-filled", "2", timeout=PATIENCE_MS)
     picture(page, "timeline")
 
 

@@ -129,7 +129,7 @@ def _show_moment(moment: dict[str, Any]) -> None:
     for line in moment["ahead"]:
         late = _span_between(moment["at"], line["arrived_at"])
         out.print(
-            f"  the broker knew already, and we {late} later by {line['source']}: {line['told']} {line['text']}",
+            f"  the broker knew already, and we {late} later by {line['source']}: {_said(line)}",
             style="yellow",
             markup=False,
         )
@@ -137,29 +137,35 @@ def _show_moment(moment: dict[str, Any]) -> None:
         out.print("  the broker knew nothing of it that we did not", style="green", markup=False)
 
 
+def _said(line: dict[str, Any]) -> str:
+    told, text = str(line["told"]), str(line["text"])
+    says_it_all = line["fills"] if line["event"] in ("STATUS", "TRADE") else False
+    if text and (says_it_all or (line["event"], line["source"]) == ("STATUS", "reply")):
+        return text
+    return f"{told}: {text}" if text else told
+
+
 def _timeline(lines: list[dict[str, Any]], deeds: list[dict[str, Any]]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="what we learned and did", title_justify="left")
-    for title in ("entry", "when (UTC)", "what", "by", "broker knew", "late", "status after", "filled", "note"):
+    for title in ("entry", "when (UTC)", "by", "broker knew", "late", "status after", "filled", "what"):
         _column(table, title, ("entry", "late", "filled"))
     told = [(line["offset"], 0, line) for line in lines] + [(deed["offset"], 1, deed) for deed in deeds]
     for offset, kind, item in sorted(told, key=lambda each: each[:2]):
         if kind:
             times = f" ({item['times']} times)" if item["times"] > 1 else ""
-            table.add_row(
-                str(offset), _clock(item["at"]), "→", "us", "", "", "", "", item["what"] + times, style="cyan"
-            )
+            what = Text(f"→ {item['what']}{times}")
+            table.add_row(str(offset), _clock(item["at"]), "us", "", "", "", "", what, style="cyan")
             continue
         known = item["broker_at"]
         table.add_row(
             str(offset),
             _clock(item["arrived_at"]),
-            item["told"],
             item["source"],
             "–" if known is None else _clock(known),
             "–" if known is None else _span_between(known, item["arrived_at"]),
             item["status_after"],
             number(item["filled_after"]),
-            item["text"],
+            Text(_said(item)),
             style="" if item["changed"] else "dim",
         )
     return table
@@ -222,8 +228,8 @@ def _drifts(drifts: list[dict[str, Any]]) -> RenderableType:
             row["believed"],
             row["reported"],
             end,
-            row["cause"],
-            row["ended_by"],
+            Text(row["cause"]),
+            Text(row["ended_by"]),
             style="yellow" if ended is None else "",
         )
     return table
@@ -241,14 +247,14 @@ def _gaps(gaps: list[dict[str, Any]]) -> RenderableType:
             "still" if ended is None else _span_between(gap["opened_at"], ended),
             str(gap["missed"]),
             ways,
-            gap["reason"],
+            Text(gap["reason"]),
             style="yellow" if ended is None else "",
         )
     return table
 
 
 def _column(table: Table, title: str, numbers: tuple[str, ...]) -> None:
-    is_whole = title.endswith("(UTC)") or title in ("broker knew", "entry", "late", "lasted")
+    is_whole = title.endswith("(UTC)") or title in ("broker knew", "entry", "late", "lasted", "status after")
     table.add_column(title, justify="right" if title in numbers else "left", no_wrap=is_whole)
 
 

@@ -136,6 +136,8 @@ function FactLine({
   const { entry, before } = line;
   const late = delayOf(entry);
   const isLate = late !== null && late > LATE_S;
+  // An answer's text names the request that it answers, which says more than that there was one.
+  const isAnswer = entry.event === "STATUS" && entry.source === "reply" && entry.text !== "";
   return (
     <li
       className={`timeline-row${classes}${entry.changed ? "" : " no-change"}`}
@@ -146,12 +148,12 @@ function FactLine({
       <SourceBadge source={entry.source} />
       <div className="timeline-what">
         <p>
-          <strong>{sentenceCase(entry.told || entry.event)}</strong>{" "}
+          <strong>{sentenceCase(isAnswer ? entry.text : entry.told || entry.event)}</strong>{" "}
           {entry.event !== "STATUS" && <span className="quiet">· {sourceWord(entry.source)}</span>}
           {!entry.changed && <span className="quiet"> · changed nothing</span>}
           {isLater && <span className="sr"> (not known yet at the chosen moment)</span>}
         </p>
-        {entry.fills.length === 0 && entry.text !== "" && <p className="quiet">{entry.text}</p>}
+        {entry.fills.length === 0 && entry.text !== "" && !isAnswer && <p className="quiet">{entry.text}</p>}
         {entry.fills.map((fill) => (
           <FillLine key={`${fill.kind}-${fill.execution_id}-${fill.quantity}`} fill={fill} />
         ))}

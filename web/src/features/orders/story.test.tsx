@@ -24,6 +24,7 @@ const detail: OrderDetailView = {
       offset: 2,
       event: "STATUS",
       told: "broker's answer to our request",
+      text: "the broker's answer to our submit",
       source: "reply",
       broker_at: ago(55),
       arrived_at: ago(54.9),
@@ -244,7 +245,7 @@ describe("the drawer", () => {
       "reconcile",
       "reconcile",
     ]);
-    expect(rows[1]).toHaveTextContent("Broker's answer to our request");
+    expect(rows[1]).toHaveTextContent("The broker's answer to our submit");
     expect(rows[1]).toHaveTextContent("Unconfirmed →became Working");
     expect(rows[2]).toHaveTextContent("changed nothing");
     expect(rows[3]).toHaveTextContent("+100 ms");
