@@ -156,6 +156,7 @@ class Sessions:
         # What ended here is not taken from the shelf again, however late its answer comes.
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._untold: dict[str, None] = {}
+        self._strangers: OrderedDict[str, None] = OrderedDict()
         self._version = ""
         self.on_end: Callable[[str], None] = _nobody
 
@@ -244,11 +245,8 @@ class Sessions:
             if mark not in records and mark in self._open:
                 self._end(mark)
         for mark, record in records.items():
-            if len(self._open) < SESSIONS_MAX:
+            if mark in self._open or len(self._open) < SESSIONS_MAX:
                 self._take(mark, record)
-            told = self._read(mark, record)
-            if told is not None and self._is_over(told) and mark not in self._open:
-                self._untold[mark] = None  # nobody may ever show its cookie again
 
     async def _from_shelf(self, mark: str) -> Session | None:
         """A session that began or went on at another gateway; what is known here when the shelf is away."""
@@ -268,10 +266,13 @@ class Sessions:
     def _take(self, mark: str, record: bytes) -> None:
         if mark in self._ended:
             return
-        told = self._read(mark, record)
-        if told is None or self._is_over(told):
+        told, ours = self._read(mark, record), self._open.get(mark)
+        if told is None:
             return
-        ours = self._open.get(mark)
+        if self._is_over(told):
+            if ours is None:
+                self._untold[mark] = None  # nobody may ever show its cookie again
+            return
         self._open[mark] = told if ours is None else replace(told, seen_at=max(ours.seen_at, told.seen_at))
 
     async def _tell_ends(self) -> None:
@@ -303,7 +304,12 @@ class Sessions:
     def _read(self, mark: str, record: bytes) -> Session | None:
         signature, _, body = record.partition(b"\n")
         if not hmac.compare_digest(signature, self._signature(mark, body)):
-            log.warning("a session on the shelf is signed by nobody we know id=%s", mark[:12])
+            # Said once: gateways with different keys see it in every record of one another.
+            if mark not in self._strangers:
+                log.warning("a session on the shelf is signed by nobody we know id=%s", mark[:12])
+                self._strangers[mark] = None
+                while len(self._strangers) > SESSIONS_MAX:
+                    self._strangers.popitem(last=False)
             return None
         told = json.loads(body)
         if self._roles.get(told["name"]) != told["role"]:
