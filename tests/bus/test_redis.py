@@ -212,7 +212,7 @@ async def test_more_than_may_wait_begins_anew_and_says_so(
         await until(lambda: far.epoch == "e1")
         say(near, 1)
         await until(lambda: far.cursors() == near.cursors() and not near.depth)
-        # All in one turn of the loop, so that nothing leaves meanwhile; Redis keeps what it has: the hole is a real one.
+        # All in one turn of the loop: nothing leaves meanwhile, Redis keeps what it has, and the hole is a real one.
         say(near, *range(2, 400))
         await until(lambda: far.cursors() == near.cursors())
         await until(lambda: reasons[-1:] == [""])
