@@ -11,7 +11,7 @@ from tests.runtime.scene import broker_id_of, exchange, running
 from trueup.chaos.virtual import VirtualClock, run_virtual, until
 from trueup.core import belief as belief_module
 from trueup.core import transition
-from trueup.core.commands import CancelOrder, Kill, Resume
+from trueup.core.commands import CancelOrder, Kill, Reconcile, Resume
 from trueup.core.model import OrderId
 from trueup.core.projection import order_detail_view
 from trueup.core.views import ExplanationView
@@ -151,6 +151,7 @@ def test_every_drift_has_its_cause_and_its_end() -> None:
     assert (drift.believed, drift.reported) == ("NEW 0", "PARTIALLY_FILLED 40")
     assert "reconcile" in drift.cause
     assert drift.ended_at is not None
+    assert drift.ended_by == "what the broker told was taken over as it came"
     assert [gap.missed for gap in found.gaps] == [0, 1]
     assert found.folded_to == journal.last_offset()
 
@@ -166,6 +167,25 @@ def test_a_drift_of_positions_is_told_from_suspicion_to_the_entry_that_ended_it(
             assert (drift.kind, drift.subject, drift.state, drift.trued_up) == ("position", "AAPL", "confirmed", True)
             assert [view.state for view in drift.history] == ["suspected", "confirmed"]
             assert (drift.believed, drift.reported) == ("0", "7")
+            assert drift.cause.startswith("one snapshot differs")
+            assert drift.ended_by.startswith("trued up to the broker's books: full snapshots since")
+
+    run_virtual(main())
+
+
+def test_more_drifts_than_one_answer_tells_leave_out_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "DRIFTS_TOLD", 1)
+
+    async def main() -> None:
+        async with running() as scene:
+            await scene.up()
+            for symbol in ("AAPL", "MSFT"):
+                seen = len(scene.belief.drift_log)
+                scene.sim.act(lambda books, at, symbol=symbol: books.adjust(symbol, at, qty=Decimal(7)))
+                await until(lambda seen=seen: len(scene.belief.drift_log) > seen, within_s=900, told="the true-up")  # type: ignore[misc]
+            assert isinstance(scene.journal, MemoryJournal)
+            found = divergences(scene.journal)
+            assert ([drift.subject for drift in found.drifts], found.left_out) == (["MSFT"], 1)
 
     run_virtual(main())
 
@@ -225,3 +245,28 @@ def test_more_changes_than_one_answer_tells_are_said_to_be_missing(monkeypatch: 
     monkeypatch.setattr(questions, "BELIEFS_TOLD", 2)
     story = told(journal, order_id)
     assert (story.beliefs, story.beliefs_end_at) == (every[:2], every[2].at)
+
+
+def test_what_was_done_in_a_gap_is_told_and_repetitions_counted() -> None:
+    async def main() -> None:
+        async with running() as scene:
+            await scene.up()
+            order = await scene.working()
+            scene.sim.fault("trade_updates", "drop", seconds=20)
+            await until(lambda: scene.belief.truth.open_gap is not None, told="the gap")
+            scene.fill(order, 40)
+            await until(lambda: scene.belief.truth.open_gap is None, within_s=120, told="the heal")
+            await scene.house.sequencer.submit(Reconcile(at=scene.now(), reason="to be sure", asked_by="oleg"))
+            assert isinstance(scene.journal, MemoryJournal)
+            story = told(scene.journal, order.order_id)
+            done = [deed.what for deed in story.meanwhile]
+            assert done[0].startswith("stream of broker events lost: ")
+            assert "stream of broker events back" in done
+            assert "reconciliation wanted by oleg: to be sure" in done
+            polls = [deed for deed in story.meanwhile if deed.what == "got the broker's orders by poll"]
+            assert sum(deed.times for deed in polls) > len(polls) >= 1
+            inside = [view for view in story.beliefs if view.gap]
+            assert inside
+            assert all(view.proved_at is not None and view.proved_at <= view.at for view in inside)
+
+    run_virtual(main())

@@ -362,11 +362,11 @@ def _heard(belief: Belief, entry: Entry) -> Iterator[str]:
     """What people commanded, and what our questions brought while nobody could be sure, in one line each."""
     match entry.input:
         case Kill() as command:
-            yield f"kill switch engaged by {command.operator}: {command.reason}"
+            yield f"kill switch engaged by {command.asked_by or command.operator}: {command.reason}"
         case Resume() as command:
-            yield f"kill switch taken back by {command.operator}: {command.reason}"
+            yield f"kill switch taken back by {command.asked_by or command.operator}: {command.reason}"
         case Reconcile() as command:
-            yield f"reconciliation {command.reason}"
+            yield f"reconciliation wanted{f' by {command.asked_by}' if command.asked_by else ''}: {command.reason}"
         case FeedLost(feed=FeedName.BROKER_EVENTS) as event:
             yield f"stream of broker events lost: {event.reason}"
         case FeedRestored(feed=FeedName.BROKER_EVENTS):
