@@ -107,6 +107,7 @@ mutate: $(PY_READY) ## plant small faults in the core, one by one, and count whi
 	@rm -rf build/mutate; mkdir -p build/mutate; cp -r src tests build/mutate
 	@$(BIN)/python scripts/mutation_settings.py > build/mutate/pyproject.toml
 	@cd build/mutate && $(CURDIR)/$(BIN)/mutmut run $(ARGS); $(CURDIR)/$(BIN)/mutmut results
+	@cd build/mutate && $(CURDIR)/$(BIN)/mutmut results --all True | $(CURDIR)/$(BIN)/python $(CURDIR)/scripts/mutation_table.py
 
 .PHONY: test-external
 test-external: $(PY_READY) ## run only the tests that need a service such as Redis

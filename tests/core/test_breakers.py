@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from tests.core.build import at
 
-from trueup.core.breakers import SEVERITY, Gate
+from trueup.core.breakers import SEVERITY, Gate, KillSwitch
 from trueup.core.model import TradingState
 
 T = TradingState
@@ -96,3 +96,11 @@ def test_the_kill_is_the_first_reason() -> None:
     gate.demand("truth", T.REDUCE_ONLY, "a gap is open")
     killed(gate)
     assert gate.reasons() == ("kill switch: storm", "a gap is open")
+
+
+def test_a_kill_switch_keeps_who_turned_it_and_whose_wish_it_was() -> None:
+    gate = Gate()
+    killed(gate, 3)
+    assert gate.kill == KillSwitch(True, "storm", "human", at(3), "")
+    gate.set_kill(False, reason="over", operator="human", at=at(4), asked_by="maria")
+    assert gate.kill == KillSwitch(False, "over", "human", at(4), "maria")

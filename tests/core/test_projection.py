@@ -628,6 +628,7 @@ def line(*fills: Fill, event: str = "STATUS", source: Source = Source.RECONCILE,
         ([[inferred("30")], [named("30")]], [30, 0]),
         ([[inferred("30")], [named("10")]], [10, 0]),
         ([[inferred("30")], [named("10")], [named("20")]], [30, 0, 0]),
+        ([[inferred("30")], [named("10")], [named("25")]], [30, 0, 0]),
         ([[inferred("30")], [named("0.5")], [named("0.5")]], [1, 0, 0]),
         ([[inferred("30")], [named("30", late=False)]], [0, 0]),
         ([[inferred("30"), inferred("5")], [named("32")]], [30, 2, 0]),  # the oldest shares are named first

@@ -1036,6 +1036,21 @@ def test_a_cancel_is_told_with_its_reason() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "asked_by", "text"),
+    [
+        ("", "", ""),
+        ("too late", "", "too late"),
+        ("", "maria", "asked for by maria"),
+        ("too late", "maria", "too late; asked for by maria"),
+    ],
+)
+def test_a_wish_is_told_with_its_reason_and_whose_it_was(reason: str, asked_by: str, text: str) -> None:
+    desk = working()
+    desk.tell(CancelOrder(at=at(3), order_id=OrderId("o-4"), reason=reason, asked_by=asked_by))
+    assert told(desk)[3] == text
+
+
 def test_an_overdue_cancel_is_told_looked_into_and_asked_for_again() -> None:
     desk = working()
     cancel(desk)
@@ -1164,8 +1179,8 @@ def test_a_kill_and_a_resume_are_told_with_who_why_and_when() -> None:
     )
     assert told(desk)[3] == "kill: storm"
     assert killed.effects[-1] == TakeSnapshot(scope=SnapshotScope.FULL, reason="what a kill left standing")
-    resumed = desk.tell(Resume(at=at(3), reason="over", operator="human"))
-    assert desk.belief.gate.kill == KillSwitch(False, "over", "human", at(3))
+    resumed = desk.tell(Resume(at=at(3), reason="over", operator="human", asked_by="maria"))
+    assert desk.belief.gate.kill == KillSwitch(False, "over", "human", at(3), "maria")
     assert resumed.changes.views == [
         (
             Channel.RISK_KILL_SWITCH,
@@ -1176,6 +1191,7 @@ def test_a_kill_and_a_resume_are_told_with_who_why_and_when() -> None:
                 timestamp=at(3),
                 state="ACTIVE",
                 open_orders_remaining=1,
+                asked_by="maria",
             ),
         )
     ]

@@ -457,7 +457,7 @@ def _join_filled(
                 # corrected twice in one instant: the smaller total was told last, and a look must say whether it is
                 leg.newest = (version, filled)
                 join.surprises.append("filled_quantity_fell")
-            leg.filled = filled if version is None or leg.newest is None else leg.newest[1]
+            leg.filled = filled if leg.newest is None else leg.newest[1]
             leg.floor = version
         elif newer and version is not None:
             join.surprises.append("filled_quantity_fell")
