@@ -107,7 +107,12 @@ function WholeHistory() {
       </div>
     );
   }
-  if (told === null) return <p className="panel-empty quiet">Folding the journal…</p>;
+  if (told === null)
+    return (
+      <p className="panel-empty quiet" role="status">
+        Folding the journal…
+      </p>
+    );
   const rows = [...told.drifts].reverse();
   const gaps = [...told.gaps].reverse();
   return (

@@ -46,7 +46,11 @@ export function BelievedAt({ asked, at, onChoose }: Props) {
           </button>
         </p>
       )}
-      {story === null && fault === null && <p className="panel-empty quiet">Folding the journal…</p>}
+      {story === null && fault === null && (
+        <p className="panel-empty quiet" role="status">
+          Folding the journal…
+        </p>
+      )}
       {story !== null && story.beliefs.length === 0 && <p className="quiet drawer-none">Nothing was ever believed.</p>}
       {story !== null && story.beliefs.length > 0 && <Scrubber story={story} at={at} onChoose={onChoose} />}
     </section>

@@ -89,7 +89,7 @@ export function rangeOf(story: ExplanationView): Range {
   const last = Date.parse((isOver ? null : story.folded_at) ?? story.detail.order.updated_at);
   const end = story.beliefs_end_at === null ? Math.max(last, ...known) : Date.parse(story.beliefs_end_at) - 1;
   const first = Math.min(...known, end);
-  return { from: first - Math.max(1000, Math.round((end - first) / 50)), to: end };
+  return { from: first - Math.max(50, Math.round((end - first) / 25)), to: end };
 }
 
 /** The instants at which anything changed: at the broker, here, or in what was between. */
