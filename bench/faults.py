@@ -122,8 +122,13 @@ class Tally:
             "rest_calls": self.rest_calls,
             "schedules_never_healed": self.never_healed,
             "time_to_truth_after_faults_s": spread(healed) if healed else "never",
-            "time_to_truth_of_a_change_s": spread(self.spells_s) if self.spells_s else "never wrong",
+            "time_to_truth_of_a_change_s": self._spells(),
         }
+
+    def _spells(self) -> dict[str, Any] | str:
+        if not self.spells_s:
+            return "never right again" if self.seconds_out_of_truth else "never wrong"
+        return spread(self.spells_s)
 
 
 def spread(seconds: list[float]) -> dict[str, float]:

@@ -625,6 +625,35 @@ async def test_an_account_that_fills_all_the_time_gets_its_snapshots(bench: Any)
     assert len(set(whole)) >= 10, "the account was not busy"
 
 
+async def test_a_long_list_of_fills_is_read_in_stretches_at_once(bench: Any) -> None:
+    """Eleven fills on pages of four: with a base they are read in stretches that leave room for new ones."""
+    broker = bench.broker(ClientOptions(requests_per_minute=0, activities_page=4))
+    report = await broker.submit(order(quantity=Decimal(100)))
+    for _ in range(9):
+        await fill(bench, report.broker_order_id, qty="1", price="199")
+    await broker.snapshot(FULL)
+    before = broker.stats().requests["GET"]
+    await fill(bench, report.broker_order_id, qty="1", price="199")
+    await fill(bench, report.broker_order_id, qty="1", price="199")
+    asked = []
+    real = broker._rest.call
+
+    async def noted(lane: Any, method: str, path: str, data: Any = None) -> Any:
+        if path.endswith("/activities"):
+            asked.append(dict(data))
+        return await real(lane, method, path, data)
+
+    broker._rest.call = noted
+    snapshot = await broker.snapshot(FULL)
+    assert [execution.cum_quantity for execution in snapshot.executions] == [Decimal(n) for n in range(1, 12)]
+    assert broker.stats().requests["GET"] - before == 5 + 2 + 1, "one pass, three stretches, and the full one's end"
+    assert [("until" in fields, "page_token" in fields) for fields in asked[:3]] == [
+        (False, False),
+        (True, False),
+        (True, False),
+    ]
+
+
 async def test_a_pass_asks_for_every_list_at_once(bench: Any, http_server: Any, books: Books) -> None:
     """Each answer waits until all five have been asked for: one after the other would wait for ever."""
     waiting = 0

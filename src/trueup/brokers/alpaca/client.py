@@ -368,14 +368,37 @@ class AlpacaBroker:
         raise BrokerUnavailable(f"the list of {status} orders has no end after {self._options.pages_max} pages")
 
     async def _executions(self, since: datetime) -> dict[ExecutionId, Execution]:
-        """All fills since then, sorted by order and cumulative quantity; the list itself comes in no such order."""
+        """All fills since then, sorted by order and cumulative quantity; the list itself comes in no such order.
+
+        Where the base tells that they will not fit on one page, the list is asked for in several stretches at once: it
+        grows at its newest end alone, so all of it is as it was when that end was read.
+        """
+        seams = [] if self._base is None else self._seams(self._base, since)
+        ends = (None, *(seam + INSTANT for seam in seams))
+        stretches = await _together(
+            *(self._stretch(after, until) for after, until in zip((*seams, since), ends, strict=True))
+        )
+        found = {name: execution for stretch in stretches for name, execution in stretch.items()}
+        key = lambda fill: (fill.broker_order_id, fill.cum_quantity or 0, fill.at)  # noqa: E731
+        return {execution.execution_id: execution for execution in sorted(found.values(), key=key)}
+
+    def _seams(self, base: Reading, since: datetime) -> list[datetime]:
+        """Where to divide the list of fills, newest first; half a page is left for what the base does not know."""
+        size = self._options.activities_page
+        known = sorted(execution.at for execution in base.executions.values() if execution.at > since)
+        return list(dict.fromkeys(known[place] for place in range(len(known) - size // 2, 0, -max(size * 4 // 5, 1))))
+
+    async def _stretch(self, after: datetime, until: datetime | None) -> dict[str, Execution]:
+        """All pages of the fills after one instant and before another, by the broker's own id of each line."""
         size = self._options.activities_page
         fields: dict[str, object] = {
             "activity_types": "FILL",
-            "after": _rfc3339(since),
+            "after": _rfc3339(after),
             "direction": "asc",
             "page_size": str(size),
         }
+        if until is not None:
+            fields["until"] = _rfc3339(until)
         found: dict[str, Execution] = {}
         for _ in range(self._options.pages_max):
             page = self._list(await self._get("/account/activities", fields), "activities")
@@ -384,8 +407,7 @@ class AlpacaBroker:
                 if raw.get("activity_type", "FILL") == "FILL":
                     found[str(raw.get("id"))] = self._read(decode.fill_activity, raw)
             if len(page) < size:
-                key = lambda fill: (fill.broker_order_id, fill.cum_quantity or 0, fill.at)  # noqa: E731
-                return {execution.execution_id: execution for execution in sorted(found.values(), key=key)}
+                return found
             token = page[-1].get("id")
             if len(found) == count or not isinstance(token, str):
                 raise BrokerUnavailable("the list of fills can't be paged: it does not move on")
