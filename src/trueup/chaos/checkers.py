@@ -26,6 +26,7 @@ from trueup.simulator.exchange import Exchange
 from trueup.simulator.model import Refused
 
 BOOKS = "belief equals the books once healed"
+CAUSE = "no position is trued up without a cause"
 ONE_SEND = "no request reaches the exchange twice"
 WORD = "every request ends by the broker's word"
 REPLAY = "replay equals live"
@@ -52,6 +53,14 @@ def belief_equals_the_books(belief: Belief, exchange: Exchange) -> None:
     ours = {str(symbol): book.quantity for symbol, book in belief.books.items() if book.quantity}
     demand(ours == _positions(exchange), BOOKS, f"positions are {ours}, the books say {_positions(exchange)}")
     demand(belief.cash == view.cash(), BOOKS, f"cash is {belief.cash}, the books say {view.cash()}")
+
+
+def every_true_up_has_a_cause(belief: Belief, exchange: Exchange) -> None:
+    """A position is put right without an execution only where the exchange moved shares without one."""
+    moved = {adjustment.symbol for adjustment in exchange.view().adjustments()}
+    for symbol, book in belief.books.items():
+        entries = [entry for entry in book.adjustments if entry.reason == "true-up"]
+        demand(not entries or symbol in moved, CAUSE, f"{symbol}: {'; '.join(entry.evidence for entry in entries)}")
 
 
 def _positions(exchange: Exchange) -> dict[str, Decimal]:

@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from trueup.chaos.paper import folded_anew
 from trueup.chaos.violation import demand
+from trueup.chaos.virtual import START
 from trueup.core.belief import Belief, new_belief
 from trueup.core.commands import ReplaceOrder, SubmitOrder
 from trueup.core.effects import SendOrder, SendReplace
@@ -29,8 +31,10 @@ from trueup.core.events import (
 from trueup.core.model import (
     BrokerOrderId,
     ClientOrderId,
+    ExecType,
     FeedName,
     OrderId,
+    OrderReport,
     OrderStatus,
     RequestKind,
     RequestOutcome,
@@ -47,6 +51,7 @@ from trueup.runtime.fold import ACCOUNT
 from trueup.simulator.model import EventKind, OrderEvent
 
 ONCE = "no execution is counted twice"
+LOTS = "a position is what its fills make it"
 EARLY = "nothing is believed before it has happened"
 BACKWARDS = "no older word replaces a newer one"
 BUFFER = "no event is believed before the snapshot that it raced with"
@@ -55,9 +60,11 @@ HALTED = "nothing leaves but cancels while halted or killed"
 ONE_INTENT = "no request is decided twice"
 WORD = "a doubt ends by the broker's word"
 DOUBT = "a request without an answer is in doubt"
+NEWEST = "an order's newest total is believed at once"
 ARRIVED = "no order at the exchange is said never to have arrived"
 
 _SPEAKS = (RequestAnswered, OrderReported, OrderLookedUp, SnapshotTaken)
+_TAKES_BACK = (ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT)
 _MAY_ADD = (RequestKind.SUBMIT, RequestKind.REPLACE)
 
 
@@ -109,8 +116,10 @@ class Judge:
         self._doubted: set[OrderId] = set()
         self._under_way: set[OrderId] = set()
         self._versions: dict[BrokerOrderId, datetime] = {}
+        self._told: dict[BrokerOrderId, datetime] = {}
         self._acknowledged_at: datetime | None = None
         self._is_merged = False
+        self._now = START
 
     @property
     def _is_proven(self) -> bool:
@@ -118,6 +127,8 @@ class Judge:
 
     def take(self, item: Input, offset: int) -> None:
         """Fold one input, and judge the step."""
+        # what was held back bears the instant at which it came, and is told behind what was asked meanwhile
+        self._now = max(self._now, item.at)
         self._note_proof(item)
         gap_was_open = self.belief.truth.open_gap is not None
         outcome = step(self.belief, item, offset)
@@ -127,7 +138,12 @@ class Judge:
         orders = outcome.changes.orders.values()
         for order in orders:
             for leg in order.legs:
-                self._judge_leg(order, leg, item)
+                self._judge_leg(order, leg)
+            book = self.belief.books.get(order.symbol)
+            if book is not None:
+                folded = folded_anew(self.belief, order.symbol).quantity
+                demand(book.quantity == folded, LOTS, f"{order.symbol} is {book.quantity}, its fills make {folded}")
+        self._judge_totals(item)
         self._judge_doubts(orders, item)
         self._count(item, outcome)
 
@@ -171,9 +187,10 @@ class Judge:
         against = held > 0 if wish.side is Side.SELL else held < 0
         return isinstance(item, SubmitOrder) and against and quantity <= abs(held)
 
-    def _judge_leg(self, order: Order, leg: Leg, item: Input) -> None:
-        broker_id, at = leg.broker_order_id, item.at
-        demand(leg.executed + leg.residual == leg.filled, ONCE, f"{broker_id} of {order.order_id} does not add up")
+    def _judge_leg(self, order: Order, leg: Leg) -> None:
+        broker_id, at = leg.broker_order_id, self._now
+        held = sum((item.execution.quantity for item in leg.executions.values() if not item.busted), Decimal(0))
+        demand(held == leg.executed, ONCE, f"{broker_id} counts {leg.executed}, and holds executions of {held}")
         if broker_id is None:
             demand(not leg.filled, EARLY, f"{leg.client_order_id} filled {leg.filled}, and was never at the exchange")
             if leg.status in TERMINAL and leg.client_order_id is not None:
@@ -189,6 +206,27 @@ class Judge:
             before = self._versions.get(broker_id)
             demand(before is None or leg.version >= before, BACKWARDS, f"{broker_id}: {leg.version} after {before}")
             self._versions[broker_id] = leg.version
+
+    def _judge_totals(self, item: Input) -> None:
+        if isinstance(item, SnapshotTaken):
+            for row in item.snapshot.orders:
+                self._is_news(row)
+        elif isinstance(item, OrderReported | OrderLookedUp | RequestAnswered) and item.report is not None:
+            report = item.report
+            leg = self.belief.by_broker.get(report.broker_order_id)
+            if self._is_news(report) and leg is not None:
+                takes_back = isinstance(item, OrderReported) and item.exec_type in _TAKES_BACK
+                total = report.filled_quantity
+                is_believed = leg.filled == total if takes_back else leg.filled >= total
+                demand(is_believed, NEWEST, f"{report.broker_order_id}: told {total}, believed {leg.filled}")
+
+    def _is_news(self, report: OrderReport) -> bool:
+        """True when no report of that order heard so far is of the same instant or a later one."""
+        before, version = self._told.get(report.broker_order_id), report.version
+        if version is None or (before is not None and version <= before):
+            return False
+        self._told[report.broker_order_id] = version
+        return True
 
     def _judge_doubts(self, changed: Iterable[Order], item: Input) -> None:
         orders = self.belief.orders

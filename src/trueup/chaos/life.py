@@ -22,7 +22,7 @@ from trueup.chaos import checkers
 from trueup.chaos.judge import HALTED, History, Judge
 from trueup.chaos.plan import Act, Plan, checkpoint_every
 from trueup.chaos.violation import Violation, demand, fall
-from trueup.chaos.virtual import Stuck, VirtualClock, run_virtual, until
+from trueup.chaos.virtual import Stuck, VirtualClock, VirtualLoop, run_virtual, until
 from trueup.core.belief import Belief
 from trueup.core.commands import CancelOrder, Kill, Reconcile, ReplaceOrder, Resume, SubmitOrder
 from trueup.core.model import (
@@ -72,6 +72,7 @@ ENDS = "a process ends when it is told to"
 HEALS = "belief heals once the harm has ended"
 STANDS = "no process ends by itself"
 ONE_SEND = "no request is sent twice"
+ONE_WRITER = "one process writes at a time"
 REMEMBERED = "a kill is remembered"
 NO_RESTART = "no part of the house fails"
 
@@ -112,16 +113,19 @@ class _Mortal:
         self.is_dead = False
         self.last_write = 0
         """First offset of the newest write."""
+        self._written = kept.last_offset()
         self.read = kept.read
         self.last_offset = kept.last_offset
         self.load_checkpoint = kept.load_checkpoint
 
     def append(self, inputs: Sequence[Input]) -> int:
-        """Keep all; a dead process is told so, and is not heard."""
-        if self.is_dead:
-            return self._kept.last_offset() + 1
-        self.last_write = self._kept.append(inputs)
-        return self.last_write
+        """Keep all; a dead process thinks that it does, and is not heard."""
+        first = self._written + 1
+        self._written += len(inputs)
+        if not self.is_dead:
+            self.last_write = self._kept.append(inputs)
+            demand(self.last_write == first, ONE_WRITER, f"entry {self.last_write} where {first} was to come")
+        return first
 
     def save_checkpoint(self, offset: int, state: bytes) -> None:
         """Keep it, unless dead."""
@@ -309,6 +313,7 @@ class Life:
             raise self.wrongs[0]
         dice = seeded(act.seed)
         began = asyncio.get_running_loop().time() - self._began_at
+        words = "and something went wrong in it"
         try:
             did: str | Awaitable[str] = getattr(self, act.name)(dice)
             words = did if isinstance(did, str) else await did
@@ -317,7 +322,8 @@ class Life:
         else:
             if words:
                 self.harm[act.name] += 1
-        self.story.append((began, act, words))
+        finally:
+            self.story.append((began, act, words))
 
     async def _be_judged(self) -> None:
         if self.wrongs:
@@ -327,6 +333,7 @@ class Life:
         restarts = self.house.health.numbers().counters["restarts"]
         demand(not restarts, NO_RESTART, f"children failed {restarts} times; the log has their reasons")
         checkers.belief_equals_the_books(self.belief, self.sim.exchange)
+        checkers.every_true_up_has_a_cause(self.belief, self.sim.exchange)
         checkers.nothing_was_received_twice(self.sim.broker.received)
         checkers.every_denied_order_never_arrived(self.belief, self.sim.exchange)
         process.screen.shows(self.belief, self.sim.exchange)
@@ -374,14 +381,13 @@ class Life:
             self.is_killed, self.is_unanswered = is_killed, False
         demand(is_killed == self.is_killed, REMEMBERED, f"the next process is {self.belief.trading_state}")
 
-    async def end(self, *, suddenly: bool, together_with: Callable[[], None] = lambda: None) -> None:
-        """End the process: in order, or in the middle of whatever it does; something may happen in the same breath."""
+    async def end(self, *, suddenly: bool) -> None:
+        """End the process: in order, or in the middle of whatever it does."""
         process = self.process
         assert process is not None
         if suddenly:
             process.journal.is_dead = process.broker.is_dead = True
         self.is_unanswered = self.belief.gate.kill.reason != self.newest_switch
-        together_with()
         process.task.cancel()
         await asyncio.wait([process.task], timeout=STOPPING_S)
         demand(process.task.done(), ENDS, f"{STOPPING_S:g} s later it still runs")
@@ -395,9 +401,9 @@ class Life:
     async def abandon(self) -> None:
         """Leave nothing running, whatever state it is in."""
         if self.process is not None:
-            for _ in range(50):  # one that does not end when told to is told again
+            for _ in range(5):  # one that does not end when told to is told again
                 self.process.task.cancel()
-                await asyncio.wait([self.process.task], timeout=10)
+                await asyncio.wait([self.process.task], timeout=STOPPING_S / 10)
                 if self.process.task.done():
                     break
             self.process.watching.cancel()
@@ -587,7 +593,11 @@ class Life:
     async def stop(self, dice: Random) -> str:
         """The process is told to end, and another begins; often the stream is cut in the same breath."""
         is_cut = dice.random() < 0.5
-        await self.end(suddenly=False, together_with=self.sim.orders.cut if is_cut else lambda: None)
+        if is_cut:
+            self.sim.orders.cut()
+            for _ in range(dice.randrange(10)):  # so that the order to end meets every stage of the failure
+                await asyncio.sleep(0)
+        await self.end(suddenly=False)
         harmed = self.journal.harm_checkpoint(dice) if dice.random() < 0.3 else ""
         pause = await self._rest_and_start(dice)
         also = ", the stream was cut in the same breath" if is_cut else ""
@@ -687,19 +697,22 @@ def live(plan: Plan) -> Lived:
     """Live one plan to its end in virtual time; what went wrong is in the answer, never raised."""
     life = Life(plan)
     ended_at = 0.0
+    error: BaseException | None = None
 
-    async def main() -> BaseException | None:
-        nonlocal ended_at
+    async def main() -> None:
+        nonlocal ended_at, error
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.horizon_s = 100 * STOPPING_S + 10 * plan.seconds
         living = asyncio.create_task(life.live())
         await asyncio.wait([living])
-        ended_at = asyncio.get_running_loop().time()
+        ended_at, error = loop.time(), living.exception()
+        loop.horizon_s = ended_at + STOPPING_S  # a task that will not be cancelled is left behind
         await life.abandon()
-        return living.exception()
 
-    violation: Violation | None
     try:
-        error = run_virtual(main(), disk_s=plan.setting.disk_s)
-        violation = None if error is None else fall(error)
+        run_virtual(main(), disk_s=plan.setting.disk_s)
     except Stuck as stuck:
-        violation = Violation("time passes", str(stuck))
+        error = error or Violation("time passes", str(stuck))
+    violation = None if error is None else fall(error)
     return Lived(plan, violation, life.journal.last_offset(), life.harm, life.story, ended_at, life.journal)

@@ -92,7 +92,8 @@ def prove(run: Run, jobs: int) -> Iterator[Tally]:
 
 def prepare() -> None:
     """Make this process fit for it: lives are loud, and leave many circles behind that need no hurry."""
-    logging.getLogger("trueup").setLevel(logging.CRITICAL + 1)
+    for name in ("trueup", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import math
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -39,6 +40,9 @@ class _NoSockets:
         if timeout is None:
             raise Stuck(f"nothing is left to wait for at {self._loop.time():.3f} s of virtual time")
         if timeout > 0:
+            if self._loop.time() + timeout > self._loop.horizon_s:
+                self._loop.horizon_s = math.inf  # for the rounds in which the rest is cancelled
+                raise Stuck(f"no end at {self._loop.time():.3f} s of virtual time")
             self._spins = 0
             self._loop.pass_time(timeout)
         else:
@@ -68,6 +72,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, *, disk_s: float = 0.0) -> None:
         super().__init__()
         self.disk_s = disk_s
+        self.horizon_s = math.inf
+        """Virtual seconds after which it is taken never to end."""
         self._now = 0.0
         self._timers = 0
         self._scheduled: list[_InOrder]
