@@ -151,6 +151,35 @@ async def test_a_session_ends_by_silence_and_by_age() -> None:
     assert len(await sessions.listed()) == SESSIONS_MAX
 
 
+async def test_a_session_that_nobody_shows_ends_by_itself() -> None:
+    clock = HandClock()
+    sessions = Sessions(clock, lambda: "a-secret-long-enough")
+    await sessions.open(Identity(name="a", role=Role.VIEWER))
+    (session,) = await sessions.listed()
+    ended: list[str] = []
+    sessions.on_end = ended.append
+    pauses = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        clock.passed += IDLE.total_seconds() * 0.6
+        if pauses <= 4:
+            assert sessions.holds(session.id)  # an open connection that speaks keeps it
+        await asyncio.sleep(0)
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    following = asyncio.create_task(sessions.follow())
+    async with asyncio.timeout(30):
+        while not ended:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert ended == [session.id]
+    assert 5 <= pauses <= 7
+    assert not sessions.holds(session.id)
+
+
 def test_tries_are_counted_by_address_and_in_all() -> None:
     clock = HandClock()
     tries = Tries(clock, each=2, together=5)

@@ -112,9 +112,7 @@ async def serve_app(
     server = _Server(config, listening)
     try:
         async with asyncio.TaskGroup() as group:
-            endless = [group.create_task(manager.pump())]
-            if options.shelf is not None:
-                endless.append(group.create_task(sessions.follow()))
+            endless = [group.create_task(manager.pump()), group.create_task(sessions.follow())]
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             try:
                 await asyncio.shield(serving)

@@ -130,10 +130,11 @@ class Shelf(Protocol):
 class Sessions:
     """Every login that this gateway knows; `on_end` is told the id of each that ends before its browser says so.
 
-    With a `shelf`, other gateways take the same cookies, and `follow` must be kept running: it ends here what was ended
-    elsewhere, within `FOLLOW_S`. Records there are signed with `key`, so that whoever can write to the shelf can end
-    sessions and begin none. While the shelf is away, sessions that are known here go on and nobody can log in.
-    `roles` are those that people have today: a record that claims another one counts for nothing.
+    `follow` must be kept running: it ends what nobody shows a cookie for any more. With a `shelf`, other gateways
+    take the same cookies, and it ends here what was ended elsewhere, within `FOLLOW_S`. Records there are signed with
+    `key`, so that whoever can write to the shelf can end sessions and begin none. While the shelf is away, sessions
+    that are known here go on and nobody can log in. `roles` are those that people have today: a record that claims
+    another one counts for nothing.
     """
 
     def __init__(
@@ -220,7 +221,7 @@ class Sessions:
         return list(self._open.values())
 
     async def follow(self) -> NoReturn:
-        """End here what was ended elsewhere, and tell the others what is in use; for ever, through every absence."""
+        """End what has had its time or was ended elsewhere, and tell the others what is in use; for ever."""
         while True:
             try:
                 await self._tell_ends()
@@ -228,6 +229,12 @@ class Sessions:
                 await self._tell_use()
             except ShelfUnreachable as away:
                 log.warning("sessions are not shared now reason=%s", away)
+            for mark, session in tuple(self._open.items()):
+                if self._is_over(session):
+                    # It may have been used elsewhere meanwhile.
+                    known = await self._from_shelf(mark)
+                    if known is not None and self._is_over(known):
+                        self._end(mark)
             await self._clock.sleep(FOLLOW_S)
 
     # --- the shelf ---
