@@ -48,6 +48,7 @@ def chain(*rows: tuple[S, str | None]) -> Desk:
         ([(S.REPLACED, "b-2")], ["b-1", "b-2"]),  # a successor that nobody has told of yet
         ([(S.REPLACED, "b-2"), (S.REPLACED, "b-3")], ["b-2", "b-3"]),
         ([(S.REPLACED, "b-9"), (S.NEW, None)], ["b-1", "b-9", "b-2"]),
+        ([(S.NEW, "b-2"), (S.REJECTED, None)], ["b-1", "b-2"]),  # it lives on, though its successor came to nothing
         ([(S.CANCELED, None)], []),
     ],
 )
@@ -241,7 +242,7 @@ def partly_opened(
     return belief
 
 
-A, B = ("A", "40", "10", 1.0), ("B", "60", "11", 2.0)
+A, B = ("e-9", "40", "10", 1.0), ("e-1", "60", "11", 2.0)  # their names tell nothing of their times
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ def test_a_bust_of_opening_shares_is_booked_at_the_instant_of_the_fall(
         "100",
         [A, B],
         filled="0",
-        busted=("A", "B"),
+        busted=("e-9", "e-1"),
         side=side,
         residual_at=residual_at,
         floor=floor,

@@ -818,6 +818,15 @@ def test_executions_of_a_list_keep_its_way_its_time_and_whether_they_were_missed
     assert (one.residual_source, one.residual_learned_at, one.residual_missed) == (Source.RECONCILE, at(9), True)
 
 
+def test_of_two_executions_in_one_list_one_may_be_known_and_the_other_new() -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 20, version=1, average="10"))
+    both = [execution("e-2", 40, "11", cum=60, when=2), execution("e-1", 20, "10", cum=20, when=1)]
+    joined = join_executions(one, both, source=Source.RECONCILE, at=at(9), missed=False)
+    assert (joined.delta, joined.restated, joined.value) == (40, True, 440)
+    assert (one.filled, one.executed, one.residual) == (60, 60, 0)
+
+
 # --- residuals, to the last fraction ------------------------------------------------------------------------------
 
 

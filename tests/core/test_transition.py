@@ -156,6 +156,13 @@ def test_orders_of_others_are_adopted_one_by_one_with_what_the_broker_says_of_th
     assert desk.of("theirs-2") is two
 
 
+def test_an_order_of_others_that_the_broker_has_only_just_received_is_open() -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.PENDING_NEW, report(S.PENDING_NEW, version=1, client_id="theirs"), when=1))
+    assert list(desk.belief.open_orders) == [desk.of("b-1").order_id]
+    assert desk.belief.open_in(AAPL) == (desk.of("b-1"),)
+
+
 def test_a_younger_leg_that_was_heard_of_first_becomes_the_second_of_its_chain() -> None:
     desk = Desk()
     young = report(S.PARTIALLY_FILLED, 10, version=4, broker_id="b-2", client_id="c-2", replaces="b-1")
