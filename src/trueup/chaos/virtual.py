@@ -63,7 +63,9 @@ class _InOrder(asyncio.TimerHandle):
 
     def __lt__(self, other: Any) -> bool:
         """True when this one comes first."""
-        return bool((self.when(), self.number) < (other.when(), other.number))
+        if self._when == other._when:  # type: ignore[attr-defined]
+            return bool(self.number < other.number)
+        return bool(self._when < other._when)  # type: ignore[attr-defined]
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -75,6 +77,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.horizon_s = math.inf
         """Virtual seconds after which it is taken never to end."""
         self._now = 0.0
+        self._wall_at, self._wall = 0.0, START
         self._timers = 0
         self._scheduled: list[_InOrder]
         self._clock_resolution = 1e-9
@@ -83,6 +86,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Seconds since the loop was made."""
         return self._now
+
+    def wall(self) -> datetime:
+        """The same as a moment: the loop's beginning is START."""
+        if self._wall_at != self._now:  # asked for many times in one instant
+            self._wall_at, self._wall = self._now, START + timedelta(microseconds=round(self._now * 1_000_000))
+        return self._wall
 
     def pass_time(self, seconds: float) -> None:
         """Move the time on."""
@@ -132,7 +141,10 @@ class VirtualClock:
 
     def now(self) -> datetime:
         """Aware UTC time; the loop's beginning is START."""
-        return START + timedelta(microseconds=round(asyncio.get_running_loop().time() * 1_000_000))
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualLoop):
+            raise Stuck("virtual time passes in a virtual loop only")
+        return loop.wall()
 
     def monotonic(self) -> float:
         """Seconds of virtual time."""
