@@ -95,13 +95,17 @@ def _is_known(exchange: Exchange, client_order_id: str) -> bool:
     return True
 
 
-def replay_equals_live(journal: Journal, live: Belief, judged: Belief) -> None:
-    """Folding the journal again, from the beginning (`judged`) or from a checkpoint, ends at the same belief."""
+def replay_equals_live(journal: Journal, live: Belief, judged: Belief) -> str:
+    """Folding the journal again, from the beginning (`judged`) or from a checkpoint, ends at the same belief.
+
+    Returns its digest.
+    """
     last = journal.last_offset()
     demand(last == live.offset, REPLAY, f"the journal ends at {last}, belief at {live.offset}")
     digest = belief_digest(live)
     demand(belief_digest(judged) == digest, REPLAY, "from the beginning")
     demand(belief_digest(fold(journal)) == digest, REPLAY, "from the newest checkpoint")
+    return digest
 
 
 class Screen:

@@ -216,6 +216,8 @@ class Lived:
     """What was done, when, in words."""
     virtual_s: float
     journal: Kept
+    digest: str
+    """Of all that was believed in the end; empty when it came to none."""
 
 
 @dataclass
@@ -237,6 +239,7 @@ class Life:
     harm: Counter[str] = field(default_factory=Counter)
     story: list[tuple[float, Act, str]] = field(default_factory=list)
     process: _Process | None = None
+    digest: str = ""
     _sim: InProcess | None = None
     _began_at: float = 0.0
 
@@ -346,7 +349,7 @@ class Life:
         self.harm["gap"] += len(judge.belief.truth.gaps)
         self.harm["drift"] += len(judge.belief.drift_log)
         self.harm.update(judge.belief.counters)
-        checkers.replay_equals_live(self.journal, believed, judge.belief)
+        self.digest = checkers.replay_equals_live(self.journal, believed, judge.belief)
 
     # --- processes ---
 
@@ -715,4 +718,6 @@ def live(plan: Plan) -> Lived:
     except Stuck as stuck:
         error = error or Violation("time passes", str(stuck))
     violation = None if error is None else fall(error)
-    return Lived(plan, violation, life.journal.last_offset(), life.harm, life.story, ended_at, life.journal)
+    return Lived(
+        plan, violation, life.journal.last_offset(), life.harm, life.story, ended_at, life.journal, life.digest
+    )

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import islice
 
 from trueup.chaos import cores, life
@@ -42,6 +43,8 @@ class Tally:
     virtual_s: float = 0.0
     harm: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    digest: int = 0
+    """Of what was believed at the end of each, in whatever order they were lived."""
 
     def add(self, other: Tally) -> None:
         """Count the other's schedules too."""
@@ -49,6 +52,7 @@ class Tally:
         self.steps += other.steps
         self.virtual_s += other.virtual_s
         self.harm.update(other.harm)
+        self.digest ^= other.digest
         self.failures = sorted([*self.failures, *other.failures], key=lambda failure: failure.number)
 
 
@@ -112,6 +116,7 @@ def live_batch(run: Run, numbers: range) -> Tally:
             violation, steps = lived.violation, lived.steps
             tally.harm.update({what for what, count in lived.harm.items() if count})
             tally.virtual_s += lived.virtual_s
+            tally.digest ^= int.from_bytes(sha256(f"{number}:{lived.digest}".encode()).digest()[:8])
         tally.schedules += 1
         tally.steps += steps
         if violation is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from trueup.cli.output import EXIT_NO, EXIT_USAGE, CommandFailed, JsonFlag, emit, err, out
 
@@ -138,6 +139,7 @@ def _live_many(run: Run, jobs: int, *, stop: bool, as_json: bool) -> None:
                     }
                     for failure in total.failures[:SEEDS_SHOWN]
                 ],
+                "digest": f"{total.digest:016x}",
                 "harm": dict(total.harm.most_common()),
             }
         )
@@ -248,7 +250,7 @@ def _tell(lived: Lived) -> None:
     )
     table = Table("act", "at s", "what", "", box=None, header_style="dim")
     for at, act, did in lived.story:
-        table.add_row(str(act.number), f"{at:.3f}", act.name.replace("_", " "), did or "nothing to do it with")
+        table.add_row(str(act.number), f"{at:.3f}", act.name.replace("_", " "), Text(did or "nothing to do it with"))
     out.print(table)
     if lived.violation is None:
         out.print(f"healed after {lived.virtual_s:.1f} s of virtual time and {lived.steps} inputs; everything held")
