@@ -82,8 +82,8 @@ class Lane(StrEnum):
     READ = "read"
 
 
-THREADS = {Lane.CANCEL: 2, Lane.ORDER: 8, Lane.FIND: 2, Lane.READ: 6}
-"""Requests of a lane that can be under way at once; reading needs one for each list of a full snapshot."""
+THREADS = {Lane.CANCEL: 2, Lane.ORDER: 8, Lane.FIND: 2, Lane.READ: 10}
+"""Requests of a lane that can be under way at once; a full snapshot has one for each list, and some for a long one."""
 PRIORITY = {
     Lane.CANCEL: Priority.CANCEL,
     Lane.ORDER: Priority.SUBMIT,
