@@ -1,1 +1,1 @@
-"""What `bench fanout` measures against, and the load that measures."""
+"""What `bench fanout` and `bench faults` measure against, and the load that measures."""
