@@ -925,3 +925,41 @@ def test_an_execution_that_waits_takes_the_place_of_one_that_is_gone(listed: tup
     assert one.executions[ExecutionId("e-1")].busted is busted
     assert (ExecutionId("e-9") in one.executions) is busted
     assert (one.executed, one.residual) == (40, 0)
+
+
+@pytest.mark.parametrize("original_comes", ["first", "last", "never"])
+def test_a_correction_that_a_list_told_first_is_counted_once(original_comes: str) -> None:
+    into = leg()
+    original = execution("e-1", 18, "10", cum=18)
+    corrected = replace(original, execution_id=ExecutionId("e-2"), price=D(11))
+    if original_comes == "first":
+        trade(into, report(S.FILLED, 18, version=1), original)
+    join_executions(into, [corrected], source=Source.RECONCILE, at=START, missed=False)
+    told = replace(corrected, cum_quantity=None)
+    for _ in range(2):  # once is enough, and twice is no more
+        join(into, report(S.FILLED, 18, version=2), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-1")
+    if original_comes == "last":
+        trade(into, report(S.FILLED, 18, version=1), original)
+    held = [item.execution for item in into.executions.values() if not item.busted]
+    assert (into.filled, into.executed, into.executed_value) == (18, 18, 198)
+    assert [(item.quantity, item.price) for item in held] == [(18, 11)]
+    assert not into.unplaced
+    join(into, report(S.FILLED, 0, version=3), told, exec_type=ExecType.TRADE_CANCEL, refers_to="e-2")
+    assert (into.filled, into.executed, into.residual) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("is_bust", [True, False])
+def test_what_was_annulled_before_it_could_be_counted_is_not_counted_later(is_bust: bool) -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 24, version=1), execution("e-1", 24, "10", cum=24))
+    second = execution("e-2", 18, "9.50", cum=18)
+    trade(into, report(S.PARTIALLY_FILLED, 18, version=3), second)  # the bust of e-1 at version 2 was lost
+    assert list(into.unplaced) == ["e-2"]
+    if is_bust:
+        join(into, report(S.PARTIALLY_FILLED, 0, version=4), second, exec_type=ExecType.TRADE_CANCEL, refers_to="e-2")
+    else:
+        told = replace(second, price=D(11))
+        join(into, report(S.PARTIALLY_FILLED, 18, version=4), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-2")
+    annul_unlisted(into, frozenset({ExecutionId("e-2")}), source=Source.RECONCILE, at=START)
+    assert into.executed_value == (0 if is_bust else 198)
+    assert not into.unplaced

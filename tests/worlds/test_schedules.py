@@ -32,3 +32,9 @@ def test_the_schedules_lose_double_cut_and_restart() -> None:
 def test_seeds_that_once_ended_beside_the_books(seed: int) -> None:
     """A list of executions that is older than a leg's newest report once annulled that report's execution."""
     assert live(seed).violation is None
+
+
+@pytest.mark.parametrize("seed", [160530150513470, 178776920769856])
+def test_a_bust_of_an_execution_that_was_not_counted_yet(seed: int) -> None:
+    """It was forgotten, and the execution counted once another made room for it."""
+    assert live(seed).violation is None

@@ -467,18 +467,28 @@ def _annul(leg: Leg, refers_to: ExecutionId | None, correction: Execution | None
     if refers_to is None:
         join.surprises.append("correction_without_execution")
         return
+    for name in (refers_to, leg.aliases.get(refers_to, refers_to)):
+        if name in leg.annulled and leg.annulled[name] == correction:
+            join.duplicate = True
+            return
     refers_to = leg.aliases.get(refers_to, refers_to)
-    if refers_to in leg.annulled and leg.annulled[refers_to] == correction:
-        join.duplicate = True
-        return
     leg.annulled[refers_to] = correction
+    is_held_already = False
     if correction is not None and correction.execution_id != refers_to:
-        leg.aliases[correction.execution_id] = refers_to  # lists and later busts name it so
+        # a list may have told the new terms, under their own name, before this event did
+        is_held_already = correction.execution_id in leg.executions
+        if is_held_already:
+            leg.aliases[refers_to] = correction.execution_id
+        else:
+            leg.aliases[correction.execution_id] = refers_to  # lists and later busts name it so
+            leg.unplaced.pop(correction.execution_id, None)
     held = leg.executions.get(refers_to)
+    if held is None and refers_to in leg.unplaced:
+        _annul_unplaced(leg, refers_to, None if is_held_already else correction)
     if held is None or held.busted:
         return
     _uncount(leg, held)
-    if correction is None:
+    if correction is None or is_held_already:
         held.busted = True
         join.fills.append(Fill(-held.execution.quantity, held.execution.price, held.execution.at, held, False, "bust"))
     else:
@@ -487,6 +497,17 @@ def _annul(leg: Leg, refers_to: ExecutionId | None, correction: Execution | None
         _count(leg, held)
         join.fills.append(Fill(correction.quantity, correction.price, correction.at, held, False, "correction"))
     join.restated = True
+
+
+def _annul_unplaced(leg: Leg, name: ExecutionId, correction: Execution | None) -> None:
+    """What was never counted must not be counted later under terms that no longer hold."""
+    held = leg.unplaced[name]
+    if correction is None:
+        del leg.unplaced[name]
+        held.busted = True
+        leg.executions[name] = held
+    else:
+        held.execution, held.corrected = correction, True
 
 
 def _count(leg: Leg, held: Held) -> None:
