@@ -238,8 +238,7 @@ class Judge:
         if isinstance(item, RequestAnswered) and item.outcome is RequestOutcome.UNKNOWN and item.kind in _MAY_ADD:
             leg = self.belief.by_client.get(item.client_order_id)
             if leg is not None and leg.presumed and leg.status is not OrderStatus.DENIED:
-                doubt = orders[leg.order_id].in_doubt
-                is_doubted = doubt in _MAY_ADD and leg.status not in TERMINAL
+                is_doubted = orders[leg.order_id].in_doubt in _MAY_ADD
                 demand(is_doubted, DOUBT, f"{item.client_order_id}: no answer came, and it is {leg.status}")
         for order_id in list(self._doubted):
             order = orders.get(order_id)

@@ -106,7 +106,7 @@ def live_batch(run: Run, numbers: range) -> Tally:
     """Live some schedules one after the other."""
     tally = Tally()
     for number in numbers:
-        seed = schedule_seed(run.seed, number)
+        seed = run.seed + number if run.core else schedule_seed(run.seed, number)
         if run.core:
             told = cores.live(seed)
             violation, steps = told.violation, len(told.inputs)
