@@ -49,6 +49,7 @@ def test_one_seed_is_one_life() -> None:
     "seed",
     [
         109958880839697,  # a correction and a bust of one instant: the larger total was kept for ever
+        77883730358238,  # a correction told by a list first: the execution was held under both of its names
     ],
 )
 def test_seeds_that_once_ended_in_a_violation(seed: int) -> None:
