@@ -26,6 +26,7 @@ from trueup.simulator.exchange import Exchange
 from trueup.simulator.model import Refused
 
 BOOKS = "belief equals the books once healed"
+NAMES = "every execution is held under its own name"
 CAUSE = "no position is trued up without a cause"
 ONE_SEND = "no request reaches the exchange twice"
 WORD = "every request ends by the broker's word"
@@ -53,6 +54,21 @@ def belief_equals_the_books(belief: Belief, exchange: Exchange) -> None:
     ours = {str(symbol): book.quantity for symbol, book in belief.books.items() if book.quantity}
     demand(ours == _positions(exchange), BOOKS, f"positions are {ours}, the books say {_positions(exchange)}")
     demand(belief.cash == view.cash(), BOOKS, f"cash is {belief.cash}, the books say {view.cash()}")
+
+
+def every_execution_has_its_own_name(belief: Belief, exchange: Exchange) -> None:
+    """Where the exchange lists executions of an order, just those are held, and none is inferred any more.
+
+    Only for an exchange that gives a match one name, whichever way it is told. Where it lists none, it states nothing.
+    """
+    listed: dict[str, set[str]] = {}
+    for match in exchange.view().executions():
+        listed.setdefault(match.order_id, set()).add(match.id)
+    for order_id, theirs in listed.items():
+        leg = belief.by_broker[BrokerOrderId(order_id)]
+        ours = {str(item.execution.execution_id) for item in leg.executions.values() if not item.busted}
+        words = f"order {order_id} holds {sorted(ours)}, {leg.residual} inferred, and the exchange {sorted(theirs)}"
+        demand(ours == theirs and not leg.residual, NAMES, words)
 
 
 def every_true_up_has_a_cause(belief: Belief, exchange: Exchange) -> None:
