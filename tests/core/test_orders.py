@@ -963,3 +963,16 @@ def test_what_was_annulled_before_it_could_be_counted_is_not_counted_later(is_bu
     annul_unlisted(into, frozenset({ExecutionId("e-2")}), source=Source.RECONCILE, at=START)
     assert into.executed_value == (0 if is_bust else 198)
     assert not into.unplaced
+
+
+def test_two_names_in_one_list_are_two_executions() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 15, version=1), execution("e-1", 15, "10", cum=15))
+    trade(into, report(S.FILLED, 30, version=2), execution("e-2", 15, "11", cum=30))
+    corrected = execution("e-3", 15, "11", cum=30)  # e-1 under new terms, which happen to be those of e-2
+    listed = frozenset({ExecutionId("e-2"), ExecutionId("e-3")})
+    join_executions(into, [corrected], source=Source.RECONCILE, at=START, missed=False, listed=listed)
+    assert list(into.unplaced) == ["e-3"]
+    annul_unlisted(into, listed, source=Source.RECONCILE, at=START)
+    assert {name for name, held in into.executions.items() if not held.busted} == listed
+    assert into.executed_value == 330

@@ -520,8 +520,22 @@ def _uncount(leg: Leg, held: Held) -> None:
     leg.executed_value -= held.execution.quantity * held.execution.price
 
 
-def hold_execution(leg: Leg, execution: Execution, source: Source, at: datetime, missed: bool, join: Join) -> None:
-    """Count one execution once, whatever its source calls it; what exceeds the broker's own total is only held."""
+_NONE: frozenset[ExecutionId] = frozenset()
+
+
+def hold_execution(
+    leg: Leg,
+    execution: Execution,
+    source: Source,
+    at: datetime,
+    missed: bool,
+    join: Join,
+    listed: frozenset[ExecutionId] = _NONE,
+) -> None:
+    """Count one execution once, whatever its source calls it; what exceeds the broker's own total is only held.
+
+    `listed` are the names in the list that it comes from: two names in one list are two executions.
+    """
     name = execution.execution_id
     if name in leg.executions or name in leg.aliases:
         join.duplicate = True
@@ -531,7 +545,7 @@ def hold_execution(leg: Leg, execution: Execution, source: Source, at: datetime,
     cum = execution.cum_quantity
     if cum is not None and not leg.annulled and leg.floor is None:
         twin_id = leg.stretches.get(cum)
-        if twin_id is not None:
+        if twin_id is not None and twin_id not in listed:
             twin = leg.executions[twin_id]
             if twin.execution.quantity == execution.quantity and twin.execution.price == execution.price:
                 leg.aliases[name] = twin_id
@@ -680,14 +694,25 @@ def _names(leg: Leg, name: ExecutionId) -> frozenset[ExecutionId]:
     return frozenset([name, *(alias for alias, real in leg.aliases.items() if real == name)])
 
 
-def join_executions(leg: Leg, executions: list[Execution], *, source: Source, at: datetime, missed: bool) -> Join:
-    """Join a leg with executions that came without a report, as a list of account activities does."""
+def join_executions(
+    leg: Leg,
+    executions: list[Execution],
+    *,
+    source: Source,
+    at: datetime,
+    missed: bool,
+    listed: frozenset[ExecutionId] = _NONE,
+) -> Join:
+    """Join a leg with executions that came without a report, as a list of account activities does.
+
+    `listed` are all names in that list, those that are known already included.
+    """
     join = Join()
     before_filled, before_value = leg.filled, leg.value
     for execution in executions:
         if source is Source.RECONCILE and contradicts(leg, execution):
             _annul(leg, execution.execution_id, execution, join)  # the broker's record decides between two terms
         else:
-            hold_execution(leg, execution, source, at, missed, join)
+            hold_execution(leg, execution, source, at, missed, join, listed)
     _settle(leg, before_filled, before_value, source, at, None, missed, join)
     return join

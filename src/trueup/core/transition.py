@@ -252,6 +252,7 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             source is Source.RECONCILE and contradicts(leg, execution)
         ):
             by_order.setdefault(execution.broker_order_id, []).append(execution)
+    listed = frozenset(execution.execution_id for execution in executions) if by_order else frozenset()
     for broker_order_id, new in by_order.items():
         leg = belief.by_broker.get(broker_order_id)
         if leg is None:
@@ -259,7 +260,7 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             continue
         new.sort(key=lambda execution: (execution.cum_quantity or ZERO, execution.at))
         order = belief.orders[leg.order_id]
-        join = join_executions(leg, new, source=source, at=changes.at, missed=missed)
+        join = join_executions(leg, new, source=source, at=changes.at, missed=missed, listed=listed)
         for surprise in join.surprises:
             _surprise(belief, changes, order, leg, surprise)
         if join.changed:
