@@ -38,10 +38,8 @@ PLANTS = (
     Plant(
         "count an execution twice",
         "core/orders.py",
-        "    if name in leg.executions or name in leg.aliases:\n        join.duplicate = True\n",
-        "    if name in leg.executions:\n"
-        "        _count(leg, leg.executions[name])\n"
-        "    if name in leg.executions or name in leg.aliases:\n        join.duplicate = True\n",
+        "    if name in leg.executions:\n        join.duplicate = True\n",
+        "    if name in leg.executions:\n        _count(leg, leg.executions[name])\n        join.duplicate = True\n",
     ),
     Plant(
         "book a fill twice",

@@ -976,3 +976,16 @@ def test_two_names_in_one_list_are_two_executions() -> None:
     annul_unlisted(into, listed, source=Source.RECONCILE, at=START)
     assert {name for name, held in into.executions.items() if not held.busted} == listed
     assert into.executed_value == 330
+
+
+def test_a_corrected_execution_whose_original_was_lost_is_taken_from_the_list() -> None:
+    into = leg()
+    told = execution("e-2", 18, "11")
+    join(into, report(S.FILLED, 18, version=2), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-1")
+    assert (into.executed, into.residual) == (0, 18)
+    listed = replace(told, cum_quantity=D(18))
+    join_executions(into, [listed], source=Source.RECONCILE, at=START, missed=False)
+    assert (into.executed, into.executed_value, into.residual) == (18, 198, 0)
+    trade(into, report(S.FILLED, 18, version=1), execution("e-1", 18, "10", cum=18))
+    join_executions(into, [listed], source=Source.RECONCILE, at=START, missed=False)
+    assert (into.executed, into.executed_value) == (18, 198)

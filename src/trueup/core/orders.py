@@ -536,8 +536,8 @@ def hold_execution(
 
     `listed` are the names in the list that it comes from: two names in one list are two executions.
     """
-    name = execution.execution_id
-    if name in leg.executions or name in leg.aliases:
+    name = leg.aliases.get(execution.execution_id, execution.execution_id)
+    if name in leg.executions:
         join.duplicate = True
         if contradicts(leg, execution):
             join.surprises.append("execution_conflict")

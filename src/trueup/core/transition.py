@@ -248,7 +248,7 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             known = execution.broker_order_id in belief.retired
             if not known and belief.baseline_at is not None and execution.at >= belief.baseline_at:
                 by_order.setdefault(execution.broker_order_id, [])
-        elif (execution.execution_id not in leg.executions and execution.execution_id not in leg.aliases) or (
+        elif leg.aliases.get(execution.execution_id, execution.execution_id) not in leg.executions or (
             source is Source.RECONCILE and contradicts(leg, execution)
         ):
             by_order.setdefault(execution.broker_order_id, []).append(execution)
