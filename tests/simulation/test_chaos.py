@@ -50,6 +50,8 @@ def test_one_seed_is_one_life() -> None:
     [
         109958880839697,  # a correction and a bust of one instant: the larger total was kept for ever
         77883730358238,  # a correction told by a list first: the execution was held under both of its names
+        2531078244395,  # a corrected execution was taken for another one of the same size and price
+        204542930836756,  # a correction whose original was lost kept the list's execution out
     ],
 )
 def test_seeds_that_once_ended_in_a_violation(seed: int) -> None:
