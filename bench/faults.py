@@ -6,7 +6,8 @@ compared for as long as it takes, up to a patience. First comes one schedule of 
 participant has a simulator of its own with the same seed and the same hand, so that none disturbs another. REST answers
 take `LATENCY_S`; healing is measured in that unit, from trueup's own journal. trueup, the bots and the peers are
 processes of their own on real sockets; peers come from environments of their own (`make bench-peers`) and are left out,
-and named, where those are not there. The quick run has one schedule with faults and none without, less patience, and no peers.
+and named, where those are not there. The quick run has one schedule with faults and none without, less patience, and
+no peers.
 """
 
 from __future__ import annotations
