@@ -8,6 +8,7 @@ the core's, for what is true.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -26,7 +27,7 @@ from trueup.simulator.exchange import Exchange
 from trueup.simulator.model import Refused
 
 BOOKS = "belief equals the books once healed"
-NAMES = "every execution is held under its own name"
+TERMS = "every execution is held once, on its terms"
 CAUSE = "no position is trued up without a cause"
 ONE_SEND = "no request reaches the exchange twice"
 WORD = "every request ends by the broker's word"
@@ -56,19 +57,21 @@ def belief_equals_the_books(belief: Belief, exchange: Exchange) -> None:
     demand(belief.cash == view.cash(), BOOKS, f"cash is {belief.cash}, the books say {view.cash()}")
 
 
-def every_execution_has_its_own_name(belief: Belief, exchange: Exchange) -> None:
+def every_execution_is_held_on_its_terms(belief: Belief, exchange: Exchange) -> None:
     """Where the exchange lists executions of an order, just those are held, and none is inferred any more.
 
-    Only for an exchange that gives a match one name, whichever way it is told. Where it lists none, it states nothing.
+    They are compared by quantity and price: a bust and a new match on the same terms can't be told from one match that
+    two sources name differently, and nothing depends on it. Where the exchange lists none, it states nothing.
     """
-    listed: dict[str, set[str]] = {}
+    listed: dict[str, Counter[tuple[Decimal, Decimal]]] = {}
     for match in exchange.view().executions():
-        listed.setdefault(match.order_id, set()).add(match.id)
+        listed.setdefault(match.order_id, Counter())[match.qty, match.price] += 1
     for order_id, theirs in listed.items():
         leg = belief.by_broker[BrokerOrderId(order_id)]
-        ours = {str(item.execution.execution_id) for item in leg.executions.values() if not item.busted}
-        words = f"order {order_id} holds {sorted(ours)}, {leg.residual} inferred, and the exchange {sorted(theirs)}"
-        demand(ours == theirs and not leg.residual, NAMES, words)
+        standing = [item.execution for item in leg.executions.values() if not item.busted]
+        ours = Counter((execution.quantity, execution.price) for execution in standing)
+        words = f"order {order_id} holds {dict(ours)}, {leg.residual} inferred, and the exchange {dict(theirs)}"
+        demand(ours == theirs and not leg.residual, TERMS, words)
 
 
 def every_true_up_has_a_cause(belief: Belief, exchange: Exchange) -> None:
