@@ -19,7 +19,7 @@ def main() -> None:
     for name, verdicts in rows:
         killed = sum(count for verdict, count in verdicts.items() if verdict in NOTICED)
         total = verdicts.total()
-        print(f"| {name} | {total:,} | {killed:,} | {total - killed:,} | {killed / max(total, 1):.1%} |")
+        print(f"| {name} | {total:,} | {killed:,} | {total - killed:,} | {100 * killed / max(total, 1):.1f} % |")
 
 
 if __name__ == "__main__":
