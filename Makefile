@@ -110,7 +110,8 @@ soak: $(PY_READY) ## live a million schedules of the whole runtime; goes on wher
 plant: $(PY_READY) ## plant deliberate faults in a copy, one by one, and see which checker finds each
 	@$(BIN)/python scripts/plant.py $(ARGS)
 
-# It works on a copy under build/, whose settings leave out what the subset does not need; a full run takes about half an hour on two cores.
+# It works on a copy under build/, whose settings leave out what the subset does not need; a full run
+# takes about half an hour on two cores.
 .PHONY: mutate
 mutate: $(PY_READY) ## plant small faults in the core, one by one, and count which of them the tests notice
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(PIP_INSTALL) 'mutmut==3.8.1'
