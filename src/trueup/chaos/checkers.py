@@ -27,7 +27,7 @@ from trueup.simulator.exchange import Exchange
 from trueup.simulator.model import Refused
 
 BOOKS = "belief equals the books once healed"
-TERMS = "every execution is held once, on its terms"
+HELD = "every execution is held once, and none is inferred"
 CAUSE = "no position is trued up without a cause"
 ONE_SEND = "no request reaches the exchange twice"
 WORD = "every request ends by the broker's word"
@@ -57,21 +57,20 @@ def belief_equals_the_books(belief: Belief, exchange: Exchange) -> None:
     demand(belief.cash == view.cash(), BOOKS, f"cash is {belief.cash}, the books say {view.cash()}")
 
 
-def every_execution_is_held_on_its_terms(belief: Belief, exchange: Exchange) -> None:
-    """Where the exchange lists executions of an order, just those are held, and none is inferred any more.
+def every_execution_is_held_once(belief: Belief, exchange: Exchange) -> None:
+    """Where the exchange lists executions of an order, as many of the same sizes are held, and none is inferred any more.
 
-    They are compared by quantity and price: a bust and a new match on the same terms can't be told from one match that
-    two sources name differently, and nothing depends on it. Where the exchange lists none, it states nothing.
+    Not compared by name: a bust and a new match on the same terms can't be told from one match that two sources name
+    differently. Where the exchange lists none, it states nothing.
     """
-    listed: dict[str, Counter[tuple[Decimal, Decimal]]] = {}
+    listed: dict[str, Counter[Decimal]] = {}
     for match in exchange.view().executions():
-        listed.setdefault(match.order_id, Counter())[match.qty, match.price] += 1
+        listed.setdefault(match.order_id, Counter())[match.qty] += 1
     for order_id, theirs in listed.items():
         leg = belief.by_broker[BrokerOrderId(order_id)]
-        standing = [item.execution for item in leg.executions.values() if not item.busted]
-        ours = Counter((execution.quantity, execution.price) for execution in standing)
+        ours = Counter(item.execution.quantity for item in leg.executions.values() if not item.busted)
         words = f"order {order_id} holds {dict(ours)}, {leg.residual} inferred, and the exchange {dict(theirs)}"
-        demand(ours == theirs and not leg.residual, TERMS, words)
+        demand(ours == theirs and not leg.residual, HELD, words)
 
 
 def every_true_up_has_a_cause(belief: Belief, exchange: Exchange) -> None:

@@ -336,7 +336,7 @@ class Life:
         restarts = self.house.health.numbers().counters["restarts"]
         demand(not restarts, NO_RESTART, f"children failed {restarts} times; the log has their reasons")
         checkers.belief_equals_the_books(self.belief, self.sim.exchange)
-        checkers.every_execution_is_held_on_its_terms(self.belief, self.sim.exchange)
+        checkers.every_execution_is_held_once(self.belief, self.sim.exchange)
         checkers.every_true_up_has_a_cause(self.belief, self.sim.exchange)
         checkers.nothing_was_received_twice(self.sim.broker.received)
         checkers.every_denied_order_never_arrived(self.belief, self.sim.exchange)
