@@ -145,6 +145,9 @@ class Subscription(Protocol):
     async def get(self) -> Envelope:
         """The next envelope; `Busy` once the reader is too far behind and must start anew, `FeedEnded` once closed."""
 
+    def take_all(self, count: int) -> Sequence[Envelope]:
+        """Up to `count` envelopes that wait, without waiting; `Busy` as in `get`."""
+
     def close(self) -> None:
         """Stop receiving."""
 

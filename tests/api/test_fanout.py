@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import socket
 from typing import Any
 
@@ -209,3 +210,24 @@ def test_what_waits_keeps_its_order_and_its_size() -> None:
     assert (len(lag), lag.size) == (3, 11)
     assert lag.take() == b"onenewertwo"
     assert (len(lag), lag.size) == (0, 0)
+
+
+async def test_what_comes_before_a_burst_leaves_goes_with_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[bytes] = []
+    write = os.write
+
+    def watched(descriptor: int, data: bytes) -> int:
+        writes.append(data)
+        return write(descriptor, data)
+
+    async with served(house) as port, dashboard(port) as client:
+        await hear(client)
+        alert(house, "0")
+        assert (await hear(client))["offset"] == 1  # it keeps up from here on
+        monkeypatch.setattr(os, "write", watched)
+        alert(house, "first")
+        await asyncio.sleep(0)  # the pump has taken it; the burst leaves in the next turn
+        assert not [data for data in writes if b"first" in data]
+        alert(house, "second")
+        assert [(await hear(client))["data"]["reason"] for _ in "12"] == ["first", "second"]
+        assert [(b"first" in data, b"second" in data) for data in writes if b'"channel"' in data] == [(True, True)]

@@ -359,6 +359,10 @@ class Link(asyncio.Protocol):
 LinkType = TypeVar("LinkType", bound=Link)
 
 
+def _nothing() -> None:
+    """Nothing more is there."""
+
+
 class _Group:
     """Clients that asked for the same channels and keep up, and in the same order their sockets."""
 
@@ -382,6 +386,8 @@ class Hub:
     ) -> None:
         self.backlog = backlog
         self.message_bytes_max = message_bytes_max
+        self.refill: Callable[[], None] = _nothing
+        """Called before each burst, to `publish` what else is there by now."""
         self._ping_s = ping_s
         self._patience = max(1, math.ceil(ping_timeout_s / ping_s))
         self._links: dict[Link, set[Any]] = {}
@@ -487,6 +493,8 @@ class Hub:
     # --- turns of the loop ---
 
     def _flush(self) -> None:
+        # What came while this turn was under way would else wait for all these writes, and then go out on its own.
+        self.refill()
         pending, self._pending = self._pending, []
         if not pending:
             return

@@ -19,6 +19,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, NoReturn
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -28,7 +29,7 @@ from trueup.api.fanout import CLOSE_RESTART, CLOSE_TOO_SLOW, Hub, Link
 from trueup.api.identity import LOCAL, Identity, Role
 from trueup.core.views import STATE_CHANNELS, Channel
 from trueup.errors import Busy
-from trueup.ports import Envelope
+from trueup.ports import Envelope, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ RETURN_WINDOW_MS = 3000
 
 AHEAD_MAX = 4096
 """Offsets by which a client that heard another gateway may be ahead of this one."""
+
+REST_MAX = 4096
+"""Envelopes that join a burst at its last moment; more than wait in a subscription."""
 
 RAW_SHOWN = 200
 """Characters of a message that made no sense which go back to its sender."""
@@ -258,6 +262,7 @@ class ConnectionManager:
             self._hub.begin(self._stage.bus.cursors())
             for client in self.active_connections:
                 self._begin(client)
+            self._hub.refill = partial(self._broadcast_rest, subscription)
             try:
                 while True:
                     self.broadcast(await subscription.get())
@@ -265,6 +270,15 @@ class ConnectionManager:
                 log.warning("the gateway fell behind and starts anew from snapshots reason=%s", behind)
             finally:
                 subscription.close()
+
+    def _broadcast_rest(self, subscription: Subscription) -> None:
+        """Broadcast what waits by now, before the pump's own turn comes."""
+        try:
+            waiting = subscription.take_all(REST_MAX)
+        except Busy:
+            return  # the pump is about to hear that too
+        for envelope in waiting:
+            self.broadcast(envelope)
 
     async def drain(self) -> None:
         """Take nobody in any more, and send everyone away with a moment of return of their own."""
