@@ -676,6 +676,27 @@ def test_a_fall_that_the_stream_told_is_believed_when_the_books_repeat_it(versio
     assert one.filled == believed
 
 
+@pytest.mark.parametrize(
+    ("proven_by", "version", "believed", "waits"),
+    [
+        (Source.RECONCILE, 1, 0, True),  # the fill of an execution that was taken back before it was heard of
+        (Source.RECONCILE, 3, 5, False),  # filled since
+        (Source.STREAM, 1, 5, False),  # a cancel may overtake the fill before it, so one event proves no total
+    ],
+)
+def test_a_fill_told_late_does_not_count_above_what_was_proven_later(
+    proven_by: Source, version: float, believed: int, waits: bool
+) -> None:
+    one = leg()
+    join(one, report(S.FILLED, 0, version=2), source=proven_by)
+    filled = execution("e-1", 5, cum=5)
+    told = join(one, report(S.FILLED, 5, version=version), filled, exec_type=ExecType.TRADE)
+    assert (one.filled, list(one.unplaced), one.version) == (believed, ["e-1"] * waits, at(max(version, 2)))
+    assert told.surprises == (["filled_quantity_fell", "execution_beyond_total"] if waits else [])
+    again = join(one, report(S.FILLED, 5, version=version), filled, exec_type=ExecType.TRADE)
+    assert (one.filled, again.surprises) == (believed, []), "one surprise is enough"
+
+
 def bust(into: Leg, filled: int, version: float | None, name: str = "e-1") -> Join:
     return join(
         into,

@@ -37,6 +37,14 @@ def test_a_short_life_heals(number: int) -> None:
     assert lived.violation is None, str(lived.violation)
 
 
+def test_a_life_is_the_same_whatever_was_lived_before_it() -> None:
+    crowded = plan(schedule_seed(2, 374))  # many requests are broken off in one instant
+    alone = live(crowded)
+    for number in (49, 822):
+        live(plan(schedule_seed(2, number)))
+    assert list(live(crowded).journal.read()) == list(alone.journal.read())
+
+
 def test_one_seed_is_one_life() -> None:
     first, again, other = (live(plan(seed)) for seed in (5, 5, 6))
     assert list(first.journal.read()) == list(again.journal.read())
@@ -52,6 +60,7 @@ def test_one_seed_is_one_life() -> None:
         77883730358238,  # a correction told by a list first: the execution was held under both of its names
         2531078244395,  # a corrected execution was taken for another one of the same size and price
         204542930836756,  # a correction whose original was lost kept the list's execution out
+        230595501213688,  # a fill told seconds after its bust had been read was counted again
     ],
 )
 def test_seeds_that_once_ended_in_a_violation(seed: int) -> None:

@@ -99,7 +99,7 @@ def prepare() -> None:
     for name in ("trueup", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(5_000, 20, 100)  # so that what a life makes stays in the caches
 
 
 def live_batch(run: Run, numbers: range) -> Tally:

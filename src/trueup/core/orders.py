@@ -135,6 +135,8 @@ class Leg:
     """Version of the newest known decrease; cumulative quantities of older reports no longer count."""
     newest: tuple[datetime, Decimal] | None = None
     """Version and cumulative quantity of the newest report, whether or not its quantity could be believed at once."""
+    proved: datetime | None = None
+    """Version of the newest report that came from a full reconciliation, which has read it twice."""
     average_price: Decimal | None = None
     average_total: Decimal = ZERO
     """The filled quantity that `average_price` was stated for."""
@@ -378,6 +380,8 @@ def join_report(
         # a full reconciliation has read the order twice; it may lower what nothing newer contradicts
         lowered = source is _FROM_RECONCILE and report.version is not None and (newer or version == known)
     _join_filled(leg, report.filled_quantity, version, newer, lowered, corrects, join)
+    if lowered and source is _FROM_RECONCILE:
+        leg.proved = version
     if version is not None and exec_type in (_EXEC_TRADE_CANCEL, _EXEC_TRADE_CORRECT):
         leg.floor = version if leg.floor is None else max(leg.floor, version)
     if execution is not None and exec_type is not _EXEC_TRADE_CANCEL:
@@ -445,6 +449,12 @@ def _join_filled(
 ) -> None:
     if version is not None and (leg.newest is None or (version, filled) > leg.newest):
         leg.newest = (version, filled)
+    if filled > leg.filled and leg.proved is not None and version is not None and version < leg.proved:
+        # what was proven later is less: something was taken back in between, and nobody has told us what
+        if leg.floor is None or leg.floor <= version:
+            leg.floor = leg.proved
+            join.surprises.append("filled_quantity_fell")
+        return
     if leg.floor is not None and version is not None and version < leg.floor:
         return
     if filled > leg.filled:

@@ -254,9 +254,8 @@ class FaultBoard:
 
     def strike(self, target: Target, kinds: tuple[Kind, ...], facts: Mapping[str, str | None]) -> Fault | None:
         """The oldest active fault of these kinds that hits this message, counted as a hit; None when none does."""
-        at = self._now()
         for fault in self._faults.values():
-            if fault.target is not target or fault.kind not in kinds or not fault.is_active(at):
+            if fault.target is not target or fault.kind not in kinds or not fault.is_active(self._now()):
                 continue
             if not fault.fits(facts) or (fault.probability < 1 and self.dice.draw() >= fault.probability):
                 continue
