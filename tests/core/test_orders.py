@@ -1010,3 +1010,35 @@ def test_a_corrected_execution_whose_original_was_lost_is_taken_from_the_list() 
     trade(into, report(S.FILLED, 18, version=1), execution("e-1", 18, "10", cum=18))
     join_executions(into, [listed], source=Source.RECONCILE, at=START, missed=False)
     assert (into.executed, into.executed_value) == (18, 198)
+
+
+def test_of_two_corrections_the_later_is_believed_when_the_first_was_lost() -> None:
+    into = leg()
+    trade(into, report(S.FILLED, 40, version=1), execution("e-1", 40, "10", cum=40))
+    twice = execution("e-3", 40, "12")
+    join(into, report(S.FILLED, 40, version=3), twice, exec_type=ExecType.TRADE_CORRECT, refers_to="e-2")
+    assert into.executed_value == 400, "of e-2 nothing is known yet"
+    listed = frozenset({ExecutionId("e-3")})
+    join_executions(into, [twice], source=Source.RECONCILE, at=START, missed=False, listed=listed)
+    annul_unlisted(into, listed, source=Source.RECONCILE, at=START)
+    assert (into.executed, into.executed_value, into.residual) == (40, 480, 0)
+    assert not into.unplaced
+
+
+@pytest.mark.parametrize(("total", "source", "stands"), [(10, Source.RECONCILE, True), (8, Source.RECONCILE, False)])
+def test_a_bust_of_another_match_on_the_same_terms_is_taken_back(total: int, source: Source, stands: bool) -> None:
+    into = leg()
+    second = execution("e-2", 2, "10", cum=2, when=3)
+    join_executions(into, [second], source=Source.RECONCILE, at=at(4), missed=False)
+    first = execution("e-1", 2, "10", cum=2, when=1)
+    trade(into, report(S.PARTIALLY_FILLED, 2, version=1), first)  # told late, and taken for the second
+    join(into, report(S.NEW, 0, version=2), first, exec_type=ExecType.TRADE_CANCEL, refers_to="e-1")
+    last = execution("e-3", 8, "11", cum=10, when=5)
+    trade(into, report(S.FILLED, total, version=5), last)
+    joined = join_executions(into, [second, last], source=source, at=at(9), missed=False)
+    standing = {name: held.execution for name, held in into.executions.items() if not held.busted}
+    assert standing == ({"e-2": second, "e-3": last} if stands else {"e-3": last})
+    assert (into.executed, into.residual, joined.delta) == (total, 0, 0)
+    if stands:
+        assert into.executions[ExecutionId("e-2")].learned_at == at(4)
+        assert not join(into, report(S.FILLED, 10, version=5), second, exec_type=ExecType.TRADE).fills

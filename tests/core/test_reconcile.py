@@ -534,6 +534,17 @@ def test_an_untold_bust_is_looked_for_in_a_full_list_alone(
     assert (held.busted, desk.shares()) == (busted, 60)
 
 
+def test_when_nothing_is_left_of_a_total_every_execution_is_busted_whatever_a_list_says() -> None:
+    desk = Desk()
+    for name, quantity, total, when in (("e-1", 40, 40, 1), ("e-2", 60, 100, 2)):
+        row = report(S.FILLED, total, version=when, average="10")
+        desk.tell(streamed(ExecType.TRADE, row, execution(name, quantity, cum=total, when=when), when=when))
+    desk.tell(snapshot(report(S.FILLED, 0, version=5), when=40, holdings={"AAPL": 0}))
+    held = desk.of("b-1").leg
+    assert all(item.busted for item in held.executions.values())
+    assert (held.filled, held.residual, desk.shares()) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("absent", ["b-1", "b-99"])
 def test_that_a_finished_or_a_strange_order_is_unknown_to_the_broker_unsettles_nothing(absent: str) -> None:
     desk = Desk()

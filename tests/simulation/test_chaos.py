@@ -61,6 +61,12 @@ def test_one_seed_is_one_life() -> None:
         2531078244395,  # a corrected execution was taken for another one of the same size and price
         204542930836756,  # a correction whose original was lost kept the list's execution out
         230595501213688,  # a fill told seconds after its bust had been read was counted again
+        260705306102081,  # of two corrections the first was lost: the order kept its first price
+        102646687291760,  # the same
+        162100145906374,  # a bust told late hit another match on the same terms, which was never counted again
+        147359175675738,  # the same
+        197106605165396,  # the same
+        20803881585188,  # a bust that nobody told left an execution that a negative rest took back
     ],
 )
 def test_seeds_that_once_ended_in_a_violation(seed: int) -> None:

@@ -41,9 +41,6 @@ SCREEN = "the dashboard shows what is believed"
 def belief_equals_the_books(belief: Belief, exchange: Exchange) -> None:
     """Every order, execution, position and the cash are believed as the exchange has them."""
     view = exchange.view()
-    filled_by: dict[str, Decimal] = {}
-    for match in view.executions():
-        filled_by[match.order_id] = filled_by.get(match.order_id, Decimal(0)) + match.qty
     for order in view.orders():
         name = f"order {order.id} of {order.client_order_id}"
         leg = belief.by_broker.get(BrokerOrderId(order.id))
@@ -51,27 +48,30 @@ def belief_equals_the_books(belief: Belief, exchange: Exchange) -> None:
         assert leg is not None
         told = (STATUS[order.status], order.filled_qty)
         demand((leg.status, leg.filled) == told, BOOKS, f"{name} is {leg.status} {leg.filled}, the books say {told}")
-        held = sum((item.execution.quantity for item in leg.executions.values() if not item.busted), Decimal(0))
-        theirs = filled_by.get(order.id, Decimal(0))
-        demand(held + leg.residual == theirs, BOOKS, f"{name} holds {held} and {leg.residual} of {theirs}")
     ours = {str(symbol): book.quantity for symbol, book in belief.books.items() if book.quantity}
     demand(ours == _positions(exchange), BOOKS, f"positions are {ours}, the books say {_positions(exchange)}")
     demand(belief.cash == view.cash(), BOOKS, f"cash is {belief.cash}, the books say {view.cash()}")
 
 
 def every_execution_is_held_once(belief: Belief, exchange: Exchange) -> None:
-    """Where the exchange lists executions of an order, no more of any size are held than it lists.
+    """Of every order just those executions are held that the exchange lists: as many of each size and price.
 
     Not compared by name: a bust and a new match on the same terms can't be told from one match that two sources name
-    differently. Where the exchange lists none, it states nothing.
+    differently.
     """
-    listed: dict[str, Counter[Decimal]] = {}
+    listed: dict[str, Counter[tuple[Decimal, Decimal]]] = {}
     for match in exchange.view().executions():
-        listed.setdefault(match.order_id, Counter())[match.qty] += 1
-    for order_id, theirs in listed.items():
-        leg = belief.by_broker[BrokerOrderId(order_id)]
-        ours = Counter(item.execution.quantity for item in leg.executions.values() if not item.busted)
-        demand(not ours - theirs, HELD, f"order {order_id} holds {dict(ours)}, and the exchange {dict(theirs)}")
+        listed.setdefault(match.order_id, Counter())[match.qty, match.price] += 1
+    for order_id, leg in belief.by_broker.items():
+        theirs = listed.get(str(order_id), Counter())
+        standing = [item.execution for item in leg.executions.values() if not item.busted]
+        ours = Counter((execution.quantity, execution.price) for execution in standing)
+        demand(ours == theirs, HELD, f"order {order_id} holds {_told(ours)}, and the exchange {_told(theirs)}")
+        demand(not leg.residual, HELD, f"order {order_id} infers {leg.residual}, and holds {_told(ours)}")
+
+
+def _told(executions: Counter[tuple[Decimal, Decimal]]) -> str:
+    return ", ".join(f"{count} x {quantity} at {price}" for (quantity, price), count in executions.items()) or "nothing"
 
 
 def every_true_up_has_a_cause(belief: Belief, exchange: Exchange) -> None:

@@ -591,6 +591,23 @@ def contradicts(leg: Leg, execution: Execution) -> bool:
     return known.quantity != execution.quantity or known.price != execution.price
 
 
+def stands_after_all(leg: Leg, execution: Execution) -> bool:
+    """True when we hold it as busted, the broker lists it under this very name, and its total has room for it.
+
+    The bust was of another match on the same terms, which had been taken for this one.
+    """
+    held = leg.executions.get(execution.execution_id)
+    return held is not None and held.busted and leg.filled - leg.executed >= execution.quantity
+
+
+def _restore(leg: Leg, execution: Execution, join: Join) -> None:
+    name = execution.execution_id
+    held = leg.executions.pop(name)
+    leg.annulled.pop(name, None)
+    leg.aliases = {alias: real for alias, real in leg.aliases.items() if real != name}
+    _admit(leg, name, Held(execution, held.source, held.learned_at, held.missed), join)
+
+
 def _admit(leg: Leg, name: ExecutionId, held: Held, join: Join) -> None:
     leg.executions[name] = held
     execution = held.execution
@@ -683,7 +700,10 @@ def _residual_price(leg: Leg, residual: Decimal) -> Decimal:
 def annul_unlisted(leg: Leg, listed: frozenset[ExecutionId], *, source: Source, at: datetime) -> Join:
     """Find the busts behind a fallen total: the executions no longer listed, if they make up the fall."""
     join = Join()
-    waiting = sum((held.execution.quantity for name, held in leg.unplaced.items() if name in listed), ZERO)
+    waiting = sum(
+        (held.execution.quantity for name, held in leg.unplaced.items() if not _names(leg, name).isdisjoint(listed)),
+        ZERO,
+    )
     fallen = waiting - leg.residual
     unlisted = [
         (name, held)
@@ -720,7 +740,9 @@ def join_executions(
     join = Join()
     before_filled, before_value = leg.filled, leg.value
     for execution in executions:
-        if source is Source.RECONCILE and contradicts(leg, execution):
+        if source is Source.RECONCILE and stands_after_all(leg, execution):
+            _restore(leg, execution, join)
+        elif source is Source.RECONCILE and contradicts(leg, execution):
             _annul(leg, execution.execution_id, execution, join)  # the broker's record decides between two terms
         else:
             hold_execution(leg, execution, source, at, missed, join, listed)

@@ -81,7 +81,7 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
     if snapshot.positions is not None:
         _young_orders(belief, snapshot, finding)
     transit_executions(belief, changes, snapshot.executions, source=event.source)
-    if snapshot.scope is SnapshotScope.FULL and snapshot.executions:
+    if snapshot.scope is SnapshotScope.FULL:
         transit_fallen_totals(belief, changes, snapshot.orders, snapshot.executions)
     for broker_order_id in snapshot.absent:
         leg = belief.by_broker.get(broker_order_id)

@@ -43,6 +43,7 @@ from trueup.core.orders import (
     contradicts,
     join_executions,
     join_report,
+    stands_after_all,
 )
 from trueup.core.truth import Gap
 from trueup.core.views import Channel, CircuitBreakerView, DriftView, GapView, RiskAlertView, View
@@ -249,7 +250,7 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             if not known and belief.baseline_at is not None and execution.at >= belief.baseline_at:
                 by_order.setdefault(execution.broker_order_id, [])
         elif leg.aliases.get(execution.execution_id, execution.execution_id) not in leg.executions or (
-            source is Source.RECONCILE and contradicts(leg, execution)
+            source is Source.RECONCILE and (contradicts(leg, execution) or stands_after_all(leg, execution))
         ):
             by_order.setdefault(execution.broker_order_id, []).append(execution)
     listed = frozenset(execution.execution_id for execution in executions) if by_order else frozenset()
