@@ -138,7 +138,8 @@ class Screen:
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
         self._portfolio = b"{}"
-        self._orders: list[bytes] = []
+        self._orders: dict[bytes, bytes] = {}
+        """By its first field, which is the order's id: the newest word about it."""
 
     async def watch(self, bus: MemoryBus) -> None:
         """Read until the bus closes; offsets follow one another, in logs without a hole."""
@@ -154,7 +155,7 @@ class Screen:
                 demand(follows, OFFSETS, f"{channel} {envelope.offset} follows {before}")
             self._seen[channel] = envelope.offset
             if channel == Channel.ORDER_STATUS:
-                self._orders.append(envelope.body)
+                self._orders[envelope.body.partition(b",")[0]] = envelope.body
             elif channel == Channel.PORTFOLIO_UPDATE:
                 self._portfolio = envelope.body
 
@@ -164,7 +165,7 @@ class Screen:
         shown = {row["symbol"]: row["quantity"] for row in rows if row["quantity"]}
         held = _positions(exchange)
         demand(shown == held, SCREEN, f"positions {shown}, the exchange holds {held}")
-        newest = {told["id"]: told for told in map(_exact, self._orders)}
+        newest = {told["id"]: told for told in map(_exact, self._orders.values())}
         for order_id, told in newest.items():
             order = belief.orders.get(OrderId(order_id))
             if order is None:

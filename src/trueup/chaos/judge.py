@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from trueup.chaos.paper import folded_anew
-from trueup.chaos.violation import demand
+from trueup.chaos.violation import Violation, demand
 from trueup.chaos.virtual import START
 from trueup.core.belief import Belief, new_belief
 from trueup.core.commands import ReplaceOrder, SubmitOrder
@@ -142,7 +142,8 @@ class Judge:
             book = self.belief.books.get(order.symbol)
             if book is not None:
                 folded = folded_anew(self.belief, order.symbol).quantity
-                demand(book.quantity == folded, LOTS, f"{order.symbol} is {book.quantity}, its fills make {folded}")
+                if book.quantity != folded:
+                    raise Violation(LOTS, f"{order.symbol} is {book.quantity}, its fills make {folded}")
         self._judge_totals(item)
         self._judge_doubts(orders, item)
         self._count(item, outcome)
@@ -188,23 +189,30 @@ class Judge:
         return isinstance(item, SubmitOrder) and against and quantity <= abs(held)
 
     def _judge_leg(self, order: Order, leg: Leg) -> None:
+        # Not by `demand`: this runs for every leg of every step, and to word what is wrong costs more than to look.
         broker_id, at = leg.broker_order_id, self._now
         held = sum((item.execution.quantity for item in leg.executions.values() if not item.busted), Decimal(0))
-        demand(held == leg.executed, ONCE, f"{broker_id} counts {leg.executed}, and holds executions of {held}")
+        if held != leg.executed:
+            raise Violation(ONCE, f"{broker_id} counts {leg.executed}, and holds executions of {held}")
         if broker_id is None:
-            demand(not leg.filled, EARLY, f"{leg.client_order_id} filled {leg.filled}, and was never at the exchange")
+            if leg.filled:
+                raise Violation(EARLY, f"{leg.client_order_id} filled {leg.filled}, and was never at the exchange")
             if leg.status in TERMINAL and leg.client_order_id is not None:
                 is_there = self._history.was_working_at(leg.client_order_id, at)
-                demand(not is_there, ARRIVED, f"{leg.client_order_id} is {leg.status} at {at}: {order.reason}")
+                if is_there:
+                    raise Violation(ARRIVED, f"{leg.client_order_id} is {leg.status} at {at}: {order.reason}")
             return
         traded = self._history.traded_by(broker_id, at)
-        demand(0 <= leg.filled <= traded, ONCE, f"{broker_id} filled {leg.filled} at {at}, {traded} had traded")
+        if not 0 <= leg.filled <= traded:
+            raise Violation(ONCE, f"{broker_id} filled {leg.filled} at {at}, {traded} had traded")
         if leg.status in TERMINAL:
             ended = self._history.had_ended_by(broker_id, at)
-            demand(ended, EARLY, f"{broker_id} is {leg.status} at {at}, and works at the exchange")
+            if not ended:
+                raise Violation(EARLY, f"{broker_id} is {leg.status} at {at}, and works at the exchange")
         if leg.version is not None:
             before = self._versions.get(broker_id)
-            demand(before is None or leg.version >= before, BACKWARDS, f"{broker_id}: {leg.version} after {before}")
+            if not (before is None or leg.version >= before):
+                raise Violation(BACKWARDS, f"{broker_id}: {leg.version} after {before}")
             self._versions[broker_id] = leg.version
 
     def _judge_totals(self, item: Input) -> None:

@@ -218,22 +218,46 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 class VirtualClock:
-    """The clock of the running virtual loop."""
+    """The clock of the virtual loop in which it is first read."""
+
+    def __init__(self) -> None:
+        self._bound: VirtualLoop | None = None
+
+    @property
+    def _loop(self) -> VirtualLoop:
+        # Kept, as asking asyncio for it costs a system call on Python 3.11.
+        if self._bound is None:
+            loop = asyncio.get_running_loop()
+            if not isinstance(loop, VirtualLoop):
+                raise Stuck("virtual time passes in a virtual loop only")
+            self._bound = loop
+        return self._bound
 
     def now(self) -> datetime:
         """Aware UTC time; the loop's beginning is START."""
-        loop = asyncio.get_running_loop()
-        if not isinstance(loop, VirtualLoop):
-            raise Stuck("virtual time passes in a virtual loop only")
-        return loop.wall()
+        return (self._bound or self._loop).wall()
 
     def monotonic(self) -> float:
         """Seconds of virtual time."""
-        return asyncio.get_running_loop().time()
+        return (self._bound or self._loop)._now
 
     async def sleep(self, seconds: float) -> None:
         """Let virtual time pass."""
-        await asyncio.sleep(max(0.0, seconds))
+        loop = self._bound or self._loop
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        woken = loop.create_future()
+        timer = loop.call_later(seconds, _wake, woken)
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
 
 
 def run_virtual(main: Coroutine[Any, Any, T], *, disk_s: float = 0.0) -> T:
