@@ -397,6 +397,35 @@ def test_case_24_a_replace_is_one_chain_and_its_fills_are_one_sum() -> None:
     assert order_view(order).broker_order_ids == ("b-1", "b-2")
 
 
+@pytest.mark.parametrize(("outcome", "message"), [(ACCEPTED, ""), (REFUSED, "no such order"), (UNKNOWN, "timed out")])
+def test_case_24_a_late_reply_ends_no_later_replace(outcome: RequestOutcome, message: str) -> None:
+    desk, first = replacing()
+    new = report(S.NEW, version=3, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
+    desk.tell(streamed(ExecType.NEW, new, when=3))
+    desk.tell(ReplaceOrder(at=at(4), order_id=desk.of().order_id, quantity=D(120)))
+    second = desk.wants(SendReplace)[-1].change.client_order_id
+    assert (desk.of().in_flight, second != first) == (REPLACE, True)
+    row = new if outcome is ACCEPTED else None
+    desk.answer(outcome, row, kind=REPLACE, client_id=first, message=message, when=5)
+    assert (desk.of().in_flight, desk.of().in_doubt) == (REPLACE, None)
+    restarted(desk)
+    assert desk.of().in_doubt is REPLACE, "the second one may work at the broker"
+    desk.find(None, client_id=first, started=106)
+    desk.find(None, client_id=first, started=112)
+    assert desk.of().in_doubt is REPLACE, "answers about the first one say nothing of it"
+
+
+def test_case_24_an_answer_about_an_older_replace_counts_nothing_for_a_later_one() -> None:
+    desk, first = replacing()
+    desk.answer(REFUSED, kind=REPLACE, client_id=first, message="too late", when=3)
+    desk.tell(ReplaceOrder(at=at(4), order_id=desk.of().order_id, quantity=D(120)))
+    second = desk.wants(SendReplace)[-1].change.client_order_id
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=second, when=5)
+    for when in (11, 17, 23):
+        desk.find(None, client_id=first, started=when)
+    assert desk.of().in_doubt is REPLACE
+
+
 def test_case_25_the_reply_to_a_replace_is_lost_and_the_old_order_fills() -> None:
     desk, name = replacing()
     desk.answer(UNKNOWN, kind=REPLACE, client_id=name, when=3)

@@ -1042,3 +1042,28 @@ def test_a_bust_of_another_match_on_the_same_terms_is_taken_back(total: int, sou
     if stands:
         assert into.executions[ExecutionId("e-2")].learned_at == at(4)
         assert not join(into, report(S.FILLED, 10, version=5), second, exec_type=ExecType.TRADE).fills
+
+
+def test_an_execution_that_waited_is_counted_once_when_it_is_told_again() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 24, version=1), execution("e-1", 24, cum=24))
+    join(into, report(S.PARTIALLY_FILLED, 24, version=2), execution("e-2", 28, cum=None, when=3))
+    assert list(into.unplaced) == ["e-2"]
+    trade(into, report(S.PARTIALLY_FILLED, 52, version=3), execution("e-2", 28, cum=52, when=3))
+    assert (into.executed, into.residual, dict(into.unplaced)) == (52, 0, {})
+    join(into, report(S.PARTIALLY_FILLED, 80, version=4))
+    assert (into.executed, into.residual) == (52, 28)
+
+
+@pytest.mark.parametrize(("traded", "total"), [(2, 28), (4, 52)])
+def test_a_listed_execution_adds_nothing_to_a_total_proven_after_it(traded: int, total: int) -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 24, version=1), execution("e-1", 24, "10", cum=24, when=1))
+    join(into, report(S.FILLED, 28, version=3), source=Source.RECONCILE)  # e-1 was busted meanwhile
+    second = execution("e-2", 28, "11", cum=52, when=traded)
+    listed = frozenset({ExecutionId("e-2")})
+    join_executions(into, [second], source=Source.RECONCILE, at=at(9), missed=False, listed=listed)
+    assert into.filled == total
+    annul_unlisted(into, listed, source=Source.RECONCILE, at=at(9))
+    standing = [name for name, held in into.executions.items() if not held.busted]
+    assert (standing, into.residual) == ((["e-2"], 0) if total == 28 else (["e-1", "e-2"], 0))

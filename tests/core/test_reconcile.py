@@ -534,6 +534,18 @@ def test_an_untold_bust_is_looked_for_in_a_full_list_alone(
     assert (held.busted, desk.shares()) == (busted, 60)
 
 
+@pytest.mark.parametrize(("source", "believed"), [(Source.RECONCILE, 28), (Source.POLL, 37)])
+def test_a_row_that_says_what_is_believed_proves_it(source: Source, believed: int) -> None:
+    desk = Desk()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=1), when=1))
+    row = report(S.FILLED, 28, version=5, average="10")
+    desk.find(row, broker_id="b-1", started=6)
+    desk.tell(snapshot(row, when=40, source=source, holdings={"AAPL": 28}))
+    late = report(S.FILLED, 37, version=3, average="10")
+    desk.tell(streamed(ExecType.TRADE, late, execution("e-1", 37, cum=37, when=3), when=41))
+    assert desk.shares() == believed
+
+
 def test_when_nothing_is_left_of_a_total_every_execution_is_busted_whatever_a_list_says() -> None:
     desk = Desk()
     for name, quantity, total, when in (("e-1", 40, 40, 1), ("e-2", 60, 100, 2)):

@@ -66,6 +66,8 @@ def test_one_seed_is_one_life() -> None:
         162100145906374,  # a bust told late hit another match on the same terms, which was never counted again
         147359175675738,  # the same
         197106605165396,  # the same
+        196608807002150,  # a listed execution of before two busts raised the total above what the same look had proven
+        140525405460163,  # a late reply to one replace ended another, which a crash then forgot
         20803881585188,  # a bust that nobody told left an execution that a negative rest took back
     ],
 )

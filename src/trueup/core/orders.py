@@ -561,12 +561,13 @@ def hold_execution(
                 leg.aliases[name] = twin_id
                 join.duplicate = True
                 return
-        if cum > leg.filled:
+        if cum > leg.filled and (leg.proved is None or execution.at > leg.proved):
             leg.filled = cum  # the execution is itself the broker's word on the total
     held = Held(execution, source, at, missed)
     if name in leg.annulled:
         correction = leg.annulled[name]
         if correction is None:
+            leg.unplaced.pop(name, None)
             held.busted = True
             leg.executions[name] = held
             return
@@ -579,6 +580,7 @@ def hold_execution(
         else:
             join.duplicate = True
         return
+    leg.unplaced.pop(name, None)
     _admit(leg, name, held, join)
 
 

@@ -126,6 +126,8 @@ def _merge_row(belief: Belief, changes: Changes, report: OrderReport, source: So
         order = belief.orders[leg.order_id]
         order.confirmed_at = changes.at
         order.absent_since = None
+        if source is Source.RECONCILE:
+            leg.proved = report.version
         return
     leg = transit(belief, changes, report, source=source)
     if leg is not None and leg.filled != report.filled_quantity:

@@ -190,7 +190,7 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
     order = belief.orders[leg.order_id]
     match event.outcome:
         case RequestOutcome.ACCEPTED:
-            order.settle_request(event.kind)
+            _settle(order, leg, event.kind)
             if event.report is None:
                 tell(order, changes, f"{event.kind.value}_accepted", _FROM_REPLY, None)
         case RequestOutcome.REFUSED | RequestOutcome.NOT_SENT:
@@ -207,8 +207,14 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
     changes.orders[order.order_id] = order
 
 
+def _settle(order: Order, leg: Leg, kind: RequestKind) -> None:
+    """An answer ends the request that it answers: events may have outrun it, and another replace be under way."""
+    if kind is not RequestKind.REPLACE or leg is order.legs[-1]:
+        order.settle_request(kind)
+
+
 def _on_refused(belief: Belief, changes: Changes, event: RequestAnswered, order: Order, leg: Leg) -> None:
-    order.settle_request(event.kind)
+    _settle(order, leg, event.kind)
     sent = event.outcome is RequestOutcome.REFUSED
     words = f"{event.message} ({event.code})" if event.code else event.message
     if event.kind is RequestKind.CANCEL:
@@ -278,7 +284,7 @@ def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) 
     if missing is None:
         return
     order = belief.orders[missing.order_id]
-    if order.in_doubt is None or order.doubt_since is None or not missing.presumed:
+    if order.in_doubt is None or order.doubt_since is None or not missing.presumed or missing.status in TERMINAL:
         return
     enough_later = order.last_missed_at is None or event.started_at - order.last_missed_at >= LOOKUP_SETTLE
     if event.started_at - order.doubt_since >= LOOKUP_SETTLE and enough_later:
