@@ -63,7 +63,7 @@ PLANTS = (
     Plant(
         "trust the increment",
         "core/orders.py",
-        "        if cum > leg.filled:\n"
+        "        if cum > leg.filled and (leg.proved is None or execution.at > leg.proved):\n"
         "            leg.filled = cum  # the execution is itself the broker's word on the total\n",
         "        leg.filled += execution.quantity\n",
         core=True,
@@ -136,9 +136,16 @@ PLANTS = (
     Plant(
         "add an inferred fill to the real one",
         "core/orders.py",
-        "        if cum > leg.filled:\n"
+        "        if cum > leg.filled and (leg.proved is None or execution.at > leg.proved):\n"
         "            leg.filled = cum  # the execution is itself the broker's word on the total\n",
         "        if cum > leg.filled or leg.residual > 0:\n            leg.filled += execution.quantity\n",
+        core=True,
+    ),
+    Plant(
+        "let an older word raise what was proven",
+        "core/orders.py",
+        "    if filled > leg.filled and leg.proved is not None and version is not None and version < leg.proved:\n",
+        "    if leg.proved is None and version is not None and filled < ZERO:\n",
         core=True,
     ),
     Plant(
@@ -156,8 +163,8 @@ PLANTS = (
     Plant(
         "take a cancel's reply for its end",
         "core/step.py",
-        "            order.settle_request(event.kind)\n            if event.report is None:\n",
-        "            order.settle_request(event.kind)\n"
+        "            _settle(order, leg, event.kind)\n            if event.report is None:\n",
+        "            _settle(order, leg, event.kind)\n"
         "            if event.kind is RequestKind.CANCEL:\n"
         "                leg.status = OrderStatus.CANCELED\n"
         "            if event.report is None:\n",

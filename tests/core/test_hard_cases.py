@@ -415,6 +415,18 @@ def test_case_24_a_late_reply_ends_no_later_replace(outcome: RequestOutcome, mes
     assert desk.of().in_doubt is REPLACE, "answers about the first one say nothing of it"
 
 
+def test_case_24_a_late_refusal_of_an_older_replace_refuses_no_later_one() -> None:
+    desk, first = replacing()
+    new = report(S.PENDING_NEW, version=3, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
+    desk.answer(ACCEPTED, new, kind=REPLACE, client_id=first, when=3)
+    desk.tell(ReplaceOrder(at=at(4), order_id=desk.of().order_id, quantity=D(120)))
+    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.CANCELED, version=3.5), when=5))
+    assert (desk.of().in_flight, desk.of().legs[-1].status) == (REPLACE, S.PENDING_NEW)
+    row = report(S.CANCELED, version=6, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
+    desk.tell(streamed(ExecType.REPLACE_REJECTED, row, when=6))
+    assert (desk.of().in_flight, desk.of().legs[-1].status) == (None, S.REJECTED)
+
+
 def test_case_24_an_answer_about_an_older_replace_counts_nothing_for_a_later_one() -> None:
     desk, first = replacing()
     desk.answer(REFUSED, kind=REPLACE, client_id=first, message="too late", when=3)

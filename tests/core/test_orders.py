@@ -30,8 +30,10 @@ from trueup.core.orders import (
     Join,
     Leg,
     annul_unlisted,
+    differs,
     join_executions,
     join_report,
+    take_list,
 )
 
 S = OrderStatus
@@ -1025,8 +1027,21 @@ def test_of_two_corrections_the_later_is_believed_when_the_first_was_lost() -> N
     assert not into.unplaced
 
 
-@pytest.mark.parametrize(("total", "source", "stands"), [(10, Source.RECONCILE, True), (8, Source.RECONCILE, False)])
-def test_a_bust_of_another_match_on_the_same_terms_is_taken_back(total: int, source: Source, stands: bool) -> None:
+def listed(into: Leg, *executions: Execution) -> Join:
+    """A full look's list of this leg; it must make up its total."""
+    assert sum(item.quantity for item in executions) == into.filled
+    assert differs(into, list(executions))
+    joined = take_list(into, list(executions), source=Source.RECONCILE, at=at(9), missed=False)
+    assert not differs(into, list(executions)), "once taken there is nothing left to take"
+    assert (into.residual, joined.delta) == (0, 0)
+    return joined
+
+
+def standing(into: Leg) -> dict[str, Execution]:
+    return {str(name): held.execution for name, held in into.executions.items() if not held.busted}
+
+
+def test_a_bust_of_another_match_on_the_same_terms_is_taken_back() -> None:
     into = leg()
     second = execution("e-2", 2, "10", cum=2, when=3)
     join_executions(into, [second], source=Source.RECONCILE, at=at(4), missed=False)
@@ -1034,14 +1049,101 @@ def test_a_bust_of_another_match_on_the_same_terms_is_taken_back(total: int, sou
     trade(into, report(S.PARTIALLY_FILLED, 2, version=1), first)  # told late, and taken for the second
     join(into, report(S.NEW, 0, version=2), first, exec_type=ExecType.TRADE_CANCEL, refers_to="e-1")
     last = execution("e-3", 8, "11", cum=10, when=5)
-    trade(into, report(S.FILLED, total, version=5), last)
-    joined = join_executions(into, [second, last], source=source, at=at(9), missed=False)
-    standing = {name: held.execution for name, held in into.executions.items() if not held.busted}
-    assert standing == ({"e-2": second, "e-3": last} if stands else {"e-3": last})
-    assert (into.executed, into.residual, joined.delta) == (total, 0, 0)
-    if stands:
-        assert into.executions[ExecutionId("e-2")].learned_at == at(4)
-        assert not join(into, report(S.FILLED, 10, version=5), second, exec_type=ExecType.TRADE).fills
+    trade(into, report(S.FILLED, 10, version=5), last)
+    assert (standing(into), into.residual) == ({"e-3": last}, 2)
+    listed(into, second, last)
+    assert standing(into) == {"e-2": second, "e-3": last}
+    assert not trade(into, report(S.FILLED, 10, version=5), second).fills
+
+
+def test_what_is_not_listed_was_busted_and_what_waited_is_counted() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 5, version=1), execution("e-1", 5, "9", cum=5))
+    join(into, report(S.PARTIALLY_FILLED, 5, version=2), execution("e-2", 3, "10", cum=None, when=2), when=at(3))
+    join(into, report(S.PARTIALLY_FILLED, 5, version=2), execution("e-3", 4, "10", cum=None, when=2), when=at(3))
+    assert list(into.unplaced) == ["e-2", "e-3"]
+    told = [execution("e-2", 3, "10", cum=3, when=2), execution("e-4", 2, "11", cum=5, when=4)]
+    joined = listed(into, *told)
+    assert [(fill.quantity, fill.price, fill.kind) for fill in joined.fills] == [
+        (-5, 9, "bust"),
+        (3, 10, "fill"),
+        (2, 11, "fill"),
+    ]
+    assert standing(into) == {"e-2": told[0], "e-4": told[1]}
+    assert (into.executed_value, dict(into.unplaced)) == (52, {})
+    assert (into.executions[ExecutionId("e-2")].learned_at, into.executions[ExecutionId("e-4")].learned_at) == (
+        at(3),
+        at(9),
+    )
+    for name, quantity, price in (("e-1", 5, "9"), ("e-3", 4, "10")):
+        again = trade(into, report(S.PARTIALLY_FILLED, 5, version=1), execution(name, quantity, price, cum=5))
+        assert (again.fills, again.duplicate, dict(into.unplaced)) == ([], True, {})
+
+
+def test_a_listed_execution_has_the_terms_that_the_list_gives_it() -> None:
+    into = leg()
+    trade(into, report(S.FILLED, 5, version=1), execution("e-1", 5, "9", cum=5))
+    told = execution("e-1", 5, "9.50", cum=5)
+    joined = listed(into, told)
+    assert [(fill.price, fill.kind) for fill in joined.fills] == [(D("9.50"), "correction")]
+    assert (standing(into), into.executed_value) == ({"e-1": told}, D("47.50"))
+
+
+@pytest.mark.parametrize("named", ["before", "now"])
+def test_one_match_under_two_names_stays_one(named: str) -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 5, version=1), execution("e-1", 5, "9", cum=5))
+    trade(into, report(S.PARTIALLY_FILLED, 10, version=2), execution("e-2", 5, "9", cum=10))
+    one, two = execution("list-1", 5, "9", cum=5), execution("list-2", 5, "9", cum=10)
+    if named == "before":
+        join_executions(into, [one, two], source=Source.RECONCILE, at=at(8), missed=False)
+    trade(into, report(S.FILLED, 12, version=3), execution("e-3", 2, "9", cum=12))
+    into.executions[ExecutionId("e-3")].busted = True  # anything that makes the list worth a look
+    into.executed, into.executed_value = D(10), D(90)
+    joined = listed(into, one, two, execution("e-4", 2, "9", cum=12))
+    assert list(standing(into)) == ["e-1", "e-2", "e-4"]
+    assert {name: real for name, real in into.aliases.items() if real != name} == {"list-1": "e-1", "list-2": "e-2"}
+    assert [fill.quantity for fill in joined.fills] == [2]
+
+
+@pytest.mark.parametrize(
+    ("held", "told", "expected"),
+    [
+        ([("e-1", 5, "9")], [("e-1", 5, "9")], False),
+        ([("e-1", 5, "9")], [("e-1", 5, "9.50")], True),
+        ([("e-1", 5, "9")], [("e-2", 5, "9")], True),
+        ([("e-1", 5, "9"), ("e-2", 5, "9")], [("e-1", 5, "9"), ("e-2", 5, "9")], False),
+        ([], [], False),
+    ],
+)
+def test_a_list_differs_by_name_or_terms(
+    held: list[tuple[str, int, str]], told: list[tuple[str, int, str]], expected: bool
+) -> None:
+    into, total = leg(), 0
+    for name, quantity, price in held:
+        total += quantity
+        trade(into, report(S.PARTIALLY_FILLED, total, version=total), execution(name, quantity, price, cum=total))
+    assert differs(into, [execution(name, quantity, price) for name, quantity, price in told]) is expected
+
+
+def test_two_names_for_one_that_we_hold_are_a_difference() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 5, version=1), execution("e-1", 5, "9", cum=5))
+    into.aliases[ExecutionId("e-2")] = ExecutionId("e-1")
+    assert not differs(into, [execution("e-2", 5, "9")])
+    assert differs(into, [execution("e-1", 5, "9"), execution("e-2", 5, "9")])
+
+
+def test_shares_that_an_inferred_bust_took_are_booked_again() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 8, version=1), execution("e-2", 5, "10", cum=8))
+    trade(into, report(S.PARTIALLY_FILLED, 5, version=0.5), execution("e-1", 5, "9", cum=5))
+    told = execution("e-1b", 3, "9", cum=None)
+    join(into, report(S.PARTIALLY_FILLED, 3, version=1), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-1")
+    assert (into.filled, into.residual) == (3, -2)
+    joined = join(into, report(S.PARTIALLY_FILLED, 8, version=2))
+    assert (joined.delta, sum(fill.quantity for fill in joined.fills), into.residual) == (5, 5, 0)
+    assert joined.restated
 
 
 def test_an_execution_that_waited_is_counted_once_when_it_is_told_again() -> None:

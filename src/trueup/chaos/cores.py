@@ -9,14 +9,31 @@ at the end makes belief the books.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 
-from trueup.chaos.paper import EPOCH, PaperBroker, equals_the_books
+from trueup.chaos.paper import EPOCH, PaperBroker, equals_the_books, holds_the_executions
 from trueup.chaos.violation import FAULTS_OF_REASONING, Violation, demand, fall
 from trueup.core.belief import Belief, new_belief
-from trueup.core.events import ClockTicked, FeedAcknowledged, FeedLost, FeedRestored, RuntimeStarted
-from trueup.core.model import ExecType, FeedName, OrderStatus, Side, SnapshotScope, Source, TradingState
+from trueup.core.events import (
+    ClockTicked,
+    FeedAcknowledged,
+    FeedLost,
+    FeedRestored,
+    OrderReported,
+    RuntimeStarted,
+    SnapshotTaken,
+)
+from trueup.core.model import (
+    BrokerOrderId,
+    ExecType,
+    FeedName,
+    OrderReport,
+    OrderStatus,
+    Side,
+    SnapshotScope,
+    Source,
+    TradingState,
+)
 from trueup.core.step import step
 from trueup.ports import Input
 from trueup.simulator.faults import Random, seeded
@@ -27,6 +44,7 @@ SYMBOLS = ("AAPL", "MSFT")
 
 SURE = "one clean look at the end leaves no doubt"
 ONCE = "no execution is counted twice"
+BACKWARDS = "no older word replaces a newer one"
 
 
 @dataclass
@@ -42,27 +60,32 @@ class Lived:
 def story(dice: Random, broker: PaperBroker) -> list[Input]:
     """Let the broker live, and keep what could be observed of it besides the stream."""
     seen: list[Input] = []
-    for _ in range(dice.randint(2, 8)):
+    for _ in range(dice.randint(2, 9)):
         verb = dice.random()
-        if not broker.orders or verb < 0.15:
+        broker.stands_still = verb < 0.62 and dice.random() < 0.1
+        if not broker.orders or verb < 0.13:
             side = Side.BUY if dice.random() < 0.6 else Side.SELL
             broker.place(dice.choice(SYMBOLS), side, dice.randint(1, 60))
             continue
         number = dice.randrange(len(broker.orders))
-        if verb < 0.5:
-            broker.fill(number, dice.randint(1, 40), dice.choice(PRICES))
-        elif verb < 0.58:
+        matches = len(broker.orders[number].live)
+        if verb < 0.45:
+            broker.fill(number, dice.choice((5, 5, dice.randint(1, 40))), dice.choice(PRICES))
+        elif verb < 0.51:
             broker.cancel(number)
-        elif verb < 0.64:
+        elif verb < 0.55:
             broker.finish(number, OrderStatus.EXPIRED, ExecType.EXPIRED)
-        elif verb < 0.72:
+        elif verb < 0.62:
             broker.replace(number, int(broker.orders[number].filled) + dice.randint(1, 40))
-        elif verb < 0.8:
-            broker.bust(number)
-        elif verb < 0.9:
+        elif verb < 0.72:
+            broker.bust(number, dice.randrange(max(matches, 1)), ends=dice.random() < 0.5)
+        elif verb < 0.79:
+            broker.correct(number, dice.randrange(max(matches, 1)), dice.choice(PRICES), dice.choice((3, 99)))
+        elif verb < 0.88:
             seen.append(broker.snapshot(SnapshotScope.ORDERS, Source.POLL, only_open=dice.random() < 0.5))
         else:
             seen.append(broker.snapshot(with_executions=dice.random() < 0.7))
+    broker.stands_still = False
     return seen
 
 
@@ -83,6 +106,7 @@ def live(seed: int) -> Lived:
     """Live one schedule and check it: nothing counted beyond what traded, and in the end belief is the books."""
     dice = seeded(seed)
     broker = PaperBroker()
+    broker.lists_rename = dice.random() < 0.3
     belief = new_belief(account="PAPER", epoch="schedule")
     inputs: list[Input] = []
     lived = Lived(inputs, belief, broker)
@@ -95,6 +119,7 @@ def live(seed: int) -> Lived:
     tell(broker.snapshot())
     tell(FeedRestored(at=broker.now, feed=STREAM))
     seen = story(dice, broker)
+    proofs = _Proofs(broker)
     now = broker.now
     try:
         for item in delivery(dice, [*broker.events, *seen]):
@@ -108,11 +133,14 @@ def live(seed: int) -> Lived:
                 tell(ClockTicked(at=now))
             tell(replace(item, at=now))
             _nothing_beyond_what_traded(belief, broker)
+            proofs.note(item)
+            proofs.judge(belief)
         broker.now = now + timedelta(seconds=1)
         tell(FeedAcknowledged(at=broker.now, feed=STREAM))
         tell(broker.snapshot())
         tell(FeedRestored(at=broker.now, feed=STREAM))
         equals_the_books(belief, broker)
+        holds_the_executions(belief, broker)
         demand(belief.truth.open_gap is None, SURE, "a gap is open")
         demand(belief.truth.last_result == "clean", SURE, belief.truth.last_result)
         demand(not belief.drifts, SURE, "a drift is open")
@@ -128,5 +156,38 @@ def _nothing_beyond_what_traded(belief: Belief, broker: PaperBroker) -> None:
     for broker_order_id, leg in belief.by_broker.items():
         demand(leg.executed + leg.residual == leg.filled, ONCE, f"{broker_order_id} does not add up")
         order = broker.orders[int(broker_order_id.removeprefix("b-"))]
-        traded = sum((item[1] for item in order.executions), Decimal(0))
-        demand(0 <= leg.filled <= traded, ONCE, f"{broker_order_id} has {leg.filled}, {traded} ever traded")
+        fits = 0 <= leg.filled <= order.traded
+        demand(fits, ONCE, f"{broker_order_id} has {leg.filled}, {order.traded} ever traded")
+
+
+class _Proofs:
+    """What full looks have proven of each order, and whether belief keeps to it."""
+
+    def __init__(self, broker: PaperBroker) -> None:
+        self._broker = broker
+        self._newest: dict[str, datetime] = {}
+        self._proven: dict[str, datetime] = {}
+
+    def note(self, item: Input) -> None:
+        """Remember what was told; a row proves its total when nothing newer of its order was told before."""
+        if isinstance(item, OrderReported):
+            self._hear(item.report)
+        elif isinstance(item, SnapshotTaken):
+            for row in item.snapshot.orders:
+                if self._hear(row) and item.source is Source.RECONCILE and row.version is not None:
+                    self._proven[row.broker_order_id] = row.version
+
+    def _hear(self, report: OrderReport) -> bool:
+        newest, version = self._newest.get(report.broker_order_id), report.version
+        if version is None or (newest is not None and version < newest):
+            return False
+        self._newest[report.broker_order_id] = version
+        return True
+
+    def judge(self, belief: Belief) -> None:
+        """Raise `Violation` where a total is believed that only versions before the proof have stated."""
+        for name, proven in self._proven.items():
+            leg = belief.by_broker[BrokerOrderId(name)]
+            totals = self._broker.totals[int(name.removeprefix("b-"))]
+            fits = any(total == leg.filled for version, total in totals if version >= proven)
+            demand(fits, BACKWARDS, f"{name} is believed at {leg.filled} after {proven} was proven")

@@ -7,7 +7,8 @@ raises its version, and leaves behind the stream event that a real broker would 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -52,6 +53,8 @@ class PaperOrder:
     version: datetime = EPOCH
     executions: list[tuple[str, Decimal, Decimal, datetime, Decimal]] = field(default_factory=list)
     busted: set[str] = field(default_factory=set)
+    traded: Decimal = Decimal(0)
+    """Shares ever executed, whatever was busted or corrected later."""
     replaces: int | None = None
     replaced_by: int | None = None
 
@@ -80,6 +83,12 @@ class PaperBroker:
         self.opening_cash = cash
         self.executions = 0
         self.events: list[OrderReported] = []
+        self.totals: list[list[tuple[datetime, Decimal]]] = []
+        """By order, oldest first: each version and the total that it stated."""
+        self.lists_rename = False
+        """True when lists name an execution otherwise than the stream does."""
+        self.stands_still = False
+        """True while everything happens in one and the same instant."""
 
     # --- verbs ----------------------------------------------------------------------------------------------------
 
@@ -103,6 +112,7 @@ class PaperBroker:
         self.executions += 1
         name = f"exec-{self.executions}"
         cum = order.filled + quantity
+        order.traded += quantity
         order.executions.append((name, quantity, Decimal(price), self.now, cum))
         order.status = OrderStatus.FILLED if cum == order.quantity else OrderStatus.PARTIALLY_FILLED
         return self._changed(order, ExecType.TRADE, execution=self._execution(order, order.executions[-1]))
@@ -144,14 +154,14 @@ class PaperBroker:
         self._changed(new, ExecType.NEW)
         return event
 
-    def bust(self, number: int) -> OrderReported | None:
-        """Annul the newest execution that stands."""
+    def bust(self, number: int, which: int = -1, *, ends: bool = True) -> OrderReported | None:
+        """Annul an execution that stands, the newest unless told otherwise; what was filled `ends` as cancelled."""
         order = self.orders[number]
         if not order.live:
             return None
-        gone = order.live[-1]
+        gone = order.live[which]
         order.busted.add(gone[0])
-        if order.status is OrderStatus.FILLED:
+        if order.status is OrderStatus.FILLED and ends:
             order.status = OrderStatus.CANCELED
         return self._changed(
             order,
@@ -159,6 +169,19 @@ class PaperBroker:
             execution=self._execution(order, gone),
             refers_to=ExecutionId(gone[0]),
         )
+
+    def correct(self, number: int, which: int, price: str | Decimal, quantity: int | Decimal) -> OrderReported | None:
+        """Give an execution that stands other terms, and a new name; the quantity can't grow."""
+        order = self.orders[number]
+        if not order.live:
+            return None
+        old = order.live[which]
+        self._tick()
+        self.executions += 1
+        new = (f"exec-{self.executions}", min(Decimal(quantity), old[1]), Decimal(price), self.now, old[4])
+        order.executions[order.executions.index(old)] = new
+        told = replace(self._execution(order, new), cum_quantity=None)
+        return self._changed(order, ExecType.TRADE_CORRECT, execution=told, refers_to=ExecutionId(old[0]))
 
     # --- what one can observe -------------------------------------------------------------------------------------
 
@@ -196,7 +219,7 @@ class PaperBroker:
         """The books at this instant."""
         self._tick()
         rows = tuple(self.row(order) for order in self.orders if not only_open or order.status not in FINAL)
-        executions = tuple(self._execution(order, item) for order in self.orders for item in order.live)
+        executions = tuple(self._listed(order, item) for order in self.orders for item in order.live)
         full = scope is SnapshotScope.FULL
         here = {row.broker_order_id for row in rows}
         if only_open:
@@ -249,7 +272,8 @@ class PaperBroker:
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self.now += timedelta(milliseconds=1)
+        if not self.stands_still:
+            self.now += timedelta(milliseconds=1)
 
     def _execution(self, order: PaperOrder, item: tuple[str, Decimal, Decimal, datetime, Decimal]) -> Execution:
         name, quantity, price, at, cum = item
@@ -264,6 +288,10 @@ class PaperBroker:
             cum_quantity=cum,
         )
 
+    def _listed(self, order: PaperOrder, item: tuple[str, Decimal, Decimal, datetime, Decimal]) -> Execution:
+        execution = self._execution(order, item)
+        return replace(execution, execution_id=ExecutionId(f"listed-{item[0]}")) if self.lists_rename else execution
+
     def _changed(
         self,
         order: PaperOrder,
@@ -273,6 +301,9 @@ class PaperBroker:
     ) -> OrderReported:
         self._tick()
         order.version = self.now
+        while len(self.totals) <= order.number:
+            self.totals.append([])
+        self.totals[order.number].append((self.now, order.filled))
         event = OrderReported(
             at=self.now,
             source=Source.STREAM,
@@ -289,6 +320,7 @@ class PaperBroker:
 # --- the judge ----------------------------------------------------------------------------------------------------
 
 BOOKS = "belief equals the books"
+HELD = "every execution is held once"
 _EXACT = Decimal("1e-20")
 
 
@@ -324,3 +356,14 @@ def equals_the_books(belief: Belief, broker: PaperBroker) -> None:
     cash = belief.cash
     is_equal = cash is not None and abs(cash - broker.cash()) < _EXACT
     demand(is_equal, BOOKS, f"cash is {cash}, the books say {broker.cash()}")
+
+
+def holds_the_executions(belief: Belief, broker: PaperBroker) -> None:
+    """Raise `Violation` unless of every order just those executions are held that stand, and nothing is inferred."""
+    for order in broker.orders:
+        leg = belief.by_broker[BrokerOrderId(f"b-{order.number}")]
+        standing = [item.execution for item in leg.executions.values() if not item.busted]
+        ours = Counter((execution.quantity, execution.price) for execution in standing)
+        theirs = Counter((quantity, price) for _, quantity, price, _, _ in order.live)
+        is_equal = ours == theirs and not leg.residual
+        demand(is_equal, HELD, f"b-{order.number} holds {ours} and infers {leg.residual}, the books {theirs}")

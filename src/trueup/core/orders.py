@@ -589,25 +589,7 @@ def contradicts(leg: Leg, execution: Execution) -> bool:
     held = leg.executions.get(execution.execution_id)
     if held is None or held.busted or held.corrected:
         return False
-    known = held.execution
-    return known.quantity != execution.quantity or known.price != execution.price
-
-
-def stands_after_all(leg: Leg, execution: Execution) -> bool:
-    """True when we hold it as busted, the broker lists it under this very name, and its total has room for it.
-
-    The bust was of another match on the same terms, which had been taken for this one.
-    """
-    held = leg.executions.get(execution.execution_id)
-    return held is not None and held.busted and leg.filled - leg.executed >= execution.quantity
-
-
-def _restore(leg: Leg, execution: Execution, join: Join) -> None:
-    name = execution.execution_id
-    held = leg.executions.pop(name)
-    leg.annulled.pop(name, None)
-    leg.aliases = {alias: real for alias, real in leg.aliases.items() if real != name}
-    _admit(leg, name, Held(execution, held.source, held.learned_at, held.missed), join)
+    return not _same_terms(held.execution, execution)
 
 
 def _admit(leg: Leg, name: ExecutionId, held: Held, join: Join) -> None:
@@ -660,15 +642,18 @@ def _settle(
     for fill in join.fills:
         if fill.kind == "fill":
             real += fill.quantity
+    grown = join.delta - real
     if residual:
         leg.residual_price = _residual_price(leg, residual)
-        grown = join.delta - real
         if grown > 0:
             leg.residual_source, leg.residual_at, leg.residual_missed = source, filled_at or leg.version or at, missed
             leg.residual_learned_at = at
             join.fills.append(Fill(grown, leg.residual_price, leg.residual_at, None, True))
         elif leg.residual_at is None:
             leg.residual_at = leg.version or at
+    elif grown > 0:  # shares that an inferred bust had taken are back, and every one has its execution
+        join.fills.append(Fill(grown, leg.residual_price, leg.residual_at or at, None, True))
+        join.restated = True
     if join.delta < 0:
         join.restated = True
         if not join.fills:  # the broker's total fell, and nobody said which execution is gone
@@ -742,11 +727,80 @@ def join_executions(
     join = Join()
     before_filled, before_value = leg.filled, leg.value
     for execution in executions:
-        if source is Source.RECONCILE and stands_after_all(leg, execution):
-            _restore(leg, execution, join)
-        elif source is Source.RECONCILE and contradicts(leg, execution):
+        if source is Source.RECONCILE and contradicts(leg, execution):
             _annul(leg, execution.execution_id, execution, join)  # the broker's record decides between two terms
         else:
             hold_execution(leg, execution, source, at, missed, join, listed)
     _settle(leg, before_filled, before_value, source, at, None, missed, join)
     return join
+
+
+def differs(leg: Leg, listed: list[Execution]) -> bool:
+    """True when what we hold is not just what a complete list names; to know one by another name is no difference."""
+    if leg.filled != leg.executed or leg.unplaced:
+        return True
+    names = set()
+    for execution in listed:
+        name = leg.aliases.get(execution.execution_id, execution.execution_id)
+        held = leg.executions.get(name)
+        if held is None or held.busted or not _same_terms(held.execution, execution) or name in names:
+            return True
+        names.add(name)
+    return False
+
+
+def take_list(leg: Leg, listed: list[Execution], *, source: Source, at: datetime, missed: bool) -> Join:
+    """Hold just the executions that the broker lists; for a list that makes up the leg's total, so that it is complete.
+
+    One that we hold under the same name, or on the same terms under another one, is that one. What is not listed was
+    busted, whether or not anybody told of it.
+    """
+    join = Join()
+    before_filled, before_value = leg.filled, leg.value
+    gone = {name: held.execution for name, held in leg.executions.items() if not held.busted}
+    unknown: list[Execution] = []
+    for execution in listed:
+        known = gone.pop(execution.execution_id, None)
+        if known is None:
+            unknown.append(execution)
+        elif not _same_terms(known, execution):
+            _annul(leg, execution.execution_id, execution, join)
+    new: list[Execution] = []
+    for execution in unknown:
+        twin = _twin(leg, execution, gone)
+        if twin is None:
+            new.append(execution)
+        else:
+            del gone[twin]
+            leg.aliases[execution.execution_id] = twin
+    for name in gone:
+        _annul(leg, name, None, join)
+    for execution in new:
+        name = execution.execution_id
+        leg.aliases.pop(name, None)
+        leg.annulled.pop(name, None)
+        leg.executions.pop(name, None)
+        waited = leg.unplaced.pop(name, None)
+        held = Held(execution, source, at, missed)
+        if waited is not None:
+            held.source, held.learned_at, held.missed = waited.source, waited.learned_at, waited.missed
+        _admit(leg, name, held, join)
+    for name in list(leg.unplaced):
+        _annul_unplaced(leg, name, None)
+        leg.annulled[name] = None
+    _settle(leg, before_filled, before_value, source, at, None, missed, join)
+    return join
+
+
+def _twin(leg: Leg, execution: Execution, among: dict[ExecutionId, Execution]) -> ExecutionId | None:
+    """The one of these that a listed execution is under another name: the one known as such, or one on its terms."""
+    alias = leg.aliases.get(execution.execution_id)
+    if alias is not None and alias in among and _same_terms(among[alias], execution):
+        return alias
+    alike = [name for name, known in among.items() if _same_terms(known, execution)]
+    exact = [name for name in alike if among[name].cum_quantity == execution.cum_quantity]
+    return next(iter(exact or alike), None)
+
+
+def _same_terms(one: Execution, other: Execution) -> bool:
+    return one.quantity == other.quantity and one.price == other.price

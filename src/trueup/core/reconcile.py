@@ -45,6 +45,7 @@ from trueup.core.transition import (
     transit,
     transit_executions,
     transit_fallen_totals,
+    transit_lists,
     trip,
 )
 
@@ -80,6 +81,8 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
         _merge_row(belief, changes, report, event.source, finding)
     if snapshot.positions is not None:
         _young_orders(belief, snapshot, finding)
+    if snapshot.scope is SnapshotScope.FULL and event.source is Source.RECONCILE:
+        transit_lists(belief, changes, snapshot.orders, snapshot.executions)
     transit_executions(belief, changes, snapshot.executions, source=event.source)
     if snapshot.scope is SnapshotScope.FULL:
         transit_fallen_totals(belief, changes, snapshot.orders, snapshot.executions)

@@ -284,8 +284,10 @@ def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) 
     if missing is None:
         return
     order = belief.orders[missing.order_id]
-    if order.in_doubt is None or order.doubt_since is None or not missing.presumed or missing.status in TERMINAL:
+    if order.in_doubt is None or order.doubt_since is None or not missing.presumed:
         return
+    if missing.status in TERMINAL and missing is not order.legs[-1]:
+        return  # this one has come to nothing already; the doubt is about a later one
     enough_later = order.last_missed_at is None or event.started_at - order.last_missed_at >= LOOKUP_SETTLE
     if event.started_at - order.doubt_since >= LOOKUP_SETTLE and enough_later:
         order.lookups_missed += 1

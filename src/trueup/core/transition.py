@@ -41,9 +41,10 @@ from trueup.core.orders import (
     TimelineEntry,
     annul_unlisted,
     contradicts,
+    differs,
     join_executions,
     join_report,
-    stands_after_all,
+    take_list,
 )
 from trueup.core.truth import Gap
 from trueup.core.views import Channel, CircuitBreakerView, DriftView, GapView, RiskAlertView, View
@@ -250,7 +251,7 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             if not known and belief.baseline_at is not None and execution.at >= belief.baseline_at:
                 by_order.setdefault(execution.broker_order_id, [])
         elif leg.aliases.get(execution.execution_id, execution.execution_id) not in leg.executions or (
-            source is Source.RECONCILE and (contradicts(leg, execution) or stands_after_all(leg, execution))
+            source is Source.RECONCILE and contradicts(leg, execution)
         ):
             by_order.setdefault(execution.broker_order_id, []).append(execution)
     listed = frozenset(execution.execution_id for execution in executions) if by_order else frozenset()
@@ -265,14 +266,46 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
         for surprise in join.surprises:
             _surprise(belief, changes, order, leg, surprise)
         if join.changed:
-            if belief.baseline_at is None and order.origin == "external":
-                _leave_to_the_opening(belief, leg, join)
-            else:
-                book_join(belief, changes, order, leg, join, source, missed)
-            order.source = source
-            order.updated_at = changes.at
-            changes.orders[order.order_id] = order
+            _after_executions(belief, changes, order, leg, join, source, missed)
             tell(order, changes, ExecType.TRADE, source, new[-1].at, fills=tuple(join.fills))
+
+
+def transit_lists(
+    belief: Belief, changes: Changes, reports: tuple[OrderReport, ...], executions: tuple[Execution, ...]
+) -> None:
+    """Where a full look's list makes up the total of an order, that list is what we hold of it."""
+    by_order: dict[BrokerOrderId, list[Execution]] = {}
+    for execution in executions:
+        by_order.setdefault(execution.broker_order_id, []).append(execution)
+    missed = belief.truth.feeds[FeedName.BROKER_EVENTS].status is not FeedStatus.UP
+    for report in reports:
+        leg = belief.by_broker.get(report.broker_order_id)
+        if leg is None or leg.version != report.version or leg.filled != report.filled_quantity:
+            continue  # something newer was told; the list cannot know of it
+        listed = by_order.get(report.broker_order_id, [])
+        if sum((execution.quantity for execution in listed), ZERO) != leg.filled or not differs(leg, listed):
+            continue
+        listed.sort(key=lambda execution: (execution.cum_quantity or ZERO, execution.at))
+        join = take_list(leg, listed, source=Source.RECONCILE, at=changes.at, missed=missed)
+        order = belief.orders[leg.order_id]
+        if join.changed:
+            _after_executions(belief, changes, order, leg, join, Source.RECONCILE, missed)
+            fills = tuple(join.fills)
+            if all(fill.kind == "bust" for fill in fills):
+                tell(order, changes, ExecType.TRADE_CANCEL, Source.RECONCILE, report.version, fills=fills)
+            else:
+                tell(order, changes, ExecType.TRADE, Source.RECONCILE, listed[-1].at, fills=fills)
+
+
+def _after_executions(
+    belief: Belief, changes: Changes, order: Order, leg: Leg, join: Join, source: Source, missed: bool
+) -> None:
+    if belief.baseline_at is None and order.origin == "external":
+        _leave_to_the_opening(belief, leg, join)
+    else:
+        book_join(belief, changes, order, leg, join, source, missed)
+    order.source, order.updated_at = source, changes.at
+    changes.orders[order.order_id] = order
 
 
 def transit_fallen_totals(
@@ -395,10 +428,10 @@ def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join
         elif join.terms_changed and leg.broker_order_id is not None:
             request_cancel(changes, order)
     if exec_type is _EXEC_REPLACE_REJECTED:
-        for pending in order.legs:
-            if pending.broker_order_id is None and pending.presumed:
-                pending.status = _REJECTED
-        order.settle_request(_REPLACE_REQUEST)
+        newest = order.legs[-1]  # a word about an older leg speaks of an older request
+        if newest.broker_order_id is None and newest.presumed and newest.replaces == leg.broker_order_id:
+            newest.status = _REJECTED
+            order.settle_request(_REPLACE_REQUEST)
     if leg.quantity is not None and leg.filled > leg.quantity and join.delta > 0:
         belief.count("overfills")
         changes.alert(
