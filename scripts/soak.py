@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Live a million schedules; break it off and go on as you like.")
     parser.add_argument("--seed", type=int, default=1, help="what all of them are drawn from")
     parser.add_argument("--schedules", type=int, default=1_000_000, help="how many in all")
-    parser.add_argument("--first", type=int, default=0, help="begin at this one, when those before were lived elsewhere")
+    parser.add_argument("--first", type=int, default=0, help="begin at this one; others were lived elsewhere")
     parser.add_argument("--every", type=int, default=10_000, help="schedules in one line")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--core", action="store_true", help="the core alone")
