@@ -34,6 +34,8 @@ async def test_truth_is_the_books(manual: Any) -> None:
         "replaces": None,
         "replaced_by": None,
         "is_external": False,
+        "order_class": "",
+        "parent": None,
     }
     execution = truth["executions"][0]
     assert (execution["id"], execution["order_id"], execution["qty"]) == (done["execution_id"], order["id"], "40")

@@ -17,6 +17,7 @@ from trueup.simulator.model import (
     EventKind,
     FillModel,
     Order,
+    OrderClass,
     OrderEvent,
     OrderRequest,
     OrderType,
@@ -24,8 +25,10 @@ from trueup.simulator.model import (
     Quote,
     Refused,
     ReplaceRequest,
+    Role,
     Side,
     Status,
+    StopLoss,
     TimeInForce,
 )
 from trueup.simulator.wire import ulid
@@ -52,6 +55,10 @@ class ExchangeMachine(RuleBasedStateMachine):
         )
         self.events: list[OrderEvent] = []
         self.client_ids: set[str] = set()
+        self.groups: dict[str, Decimal] = {}
+        """The quantity of every group, by the order that was sent."""
+        self.forced: set[str] = set()
+        """Orders that were filled by force; their groups keep no promise."""
         for symbol in SYMBOLS:
             self.move(symbol, Decimal(100))
 
@@ -94,6 +101,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             qty=qty,
             limit_price=limit if kind in {OrderType.LIMIT, OrderType.STOP_LIMIT} else None,
             stop_price=stop if kind in {OrderType.STOP, OrderType.STOP_LIMIT} else None,
+            trail_price=stop - 89 if kind is OrderType.TRAILING_STOP else None,
             client_order_id=client_order_id,
         )
         try:
@@ -114,6 +122,91 @@ class ExchangeMachine(RuleBasedStateMachine):
         )
         try:
             self.client_ids.add(self.exchange.submit(request, self.at).client_order_id)
+        except Refused:
+            return
+
+    @rule(
+        symbol=st.sampled_from(SYMBOLS),
+        side=st.sampled_from(Side),
+        name=st.sampled_from([OrderClass.BRACKET, OrderClass.OCO, OrderClass.OTO]),
+        tif=st.sampled_from([TimeInForce.DAY, TimeInForce.GTC]),
+        qty=st.integers(1, 200),
+        limit=st.one_of(st.none(), prices),
+        exits=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+        has_stop_limit=st.booleans(),
+        leaves_out=st.sampled_from([None, "target", "stop"]),
+        forced=st.booleans(),
+    )
+    def submit_group(
+        self,
+        symbol: str,
+        side: Side,
+        name: OrderClass,
+        tif: TimeInForce,
+        qty: int,
+        limit: Decimal | None,
+        exits: tuple[int, int],
+        has_stop_limit: bool,
+        leaves_out: str | None,
+        forced: bool,
+    ) -> None:
+        quote = self.exchange.quote(symbol)
+        assert quote is not None
+        base = limit if limit is not None and name is not OrderClass.OCO else quote.last
+        away = (side.sign if name is not OrderClass.OCO else -side.sign) * Decimal("0.01")
+        stop = base - exits[1] * away
+        takes = name is not OrderClass.OTO or leaves_out == "stop"
+        stops = name is not OrderClass.OTO or leaves_out != "stop"
+        request = OrderRequest(
+            symbol=symbol,
+            side=side,
+            type=OrderType.LIMIT if limit is not None or name is OrderClass.OCO else OrderType.MARKET,
+            time_in_force=tif,
+            qty=Decimal(qty),
+            limit_price=None if name is OrderClass.OCO else limit,
+            order_class=name,
+            take_profit_price=base + exits[0] * away if takes else None,
+            stop_loss=StopLoss(stop_price=stop, limit_price=stop if has_stop_limit else None) if stops else None,
+        )
+        try:
+            order = self.exchange.submit(request, self.at, forced=forced)
+        except Refused:
+            return
+        self.groups[order.id] = Decimal(qty)
+        self.client_ids.add(order.client_order_id)
+        self.client_ids.update(leg.client_order_id for leg in self.exchange.view().legs(order))
+
+    @precondition(lambda self: self.groups)
+    @rule(place=st.integers(0, 50), share=st.sampled_from(["0.5", "1", "1"]))
+    def fill_a_parent(self, place: int, share: str) -> None:
+        order = self.exchange.order(list(self.groups)[place % len(self.groups)])
+        qty = (order.leaves_qty * Decimal(share)).to_integral_value()
+        if qty and order.is_open:
+            self.exchange.fill(order.id, self.at, qty=qty)
+
+    @rule(place=st.integers(0, 50), milliseconds=st.sampled_from([0, 30, 200]))
+    def reach_an_exit(self, place: int, milliseconds: int) -> None:
+        exits = [o for o in self.exchange.view().orders() if o.group is not None and o.group.role is not Role.ENTRY]
+        exits = [order for order in exits if order.is_open]
+        if exits:
+            order = exits[place % len(exits)]
+            price = (
+                order.limit_price if order.group is not None and order.group.role is Role.TARGET else order.stop_price
+            )
+            assert price is not None
+            self.at += timedelta(milliseconds=milliseconds)
+            self.exchange.advance(self.at)
+            self.move(order.symbol, price)
+
+    @rule(place=st.integers(0, 50), price=prices)
+    def replace_a_price_of_a_group(self, place: int, price: Decimal) -> None:
+        members = [order for order in self.exchange.view().orders() if order.group is not None and order.is_open]
+        if not members:
+            return
+        order = members[place % len(members)]
+        terms = ReplaceRequest(stop_price=price) if order.stop_price else ReplaceRequest(limit_price=price)
+        try:
+            self.client_ids.add(self.exchange.replace(order.id, terms, self.at).client_order_id)
         except Refused:
             return
 
@@ -150,6 +243,8 @@ class ExchangeMachine(RuleBasedStateMachine):
     def fill(self, place: int, qty: int, price: Decimal, forced: bool) -> None:
         order = self.some_order(place)
         if order is not None:
+            if forced:
+                self.forced.add(order.id)
             try:
                 self.exchange.fill(order.id, self.at, qty=Decimal(qty), price=price, forced=forced)
             except Refused:
@@ -217,9 +312,45 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert ulid(earlier.at, earlier.number) < ulid(later.at, later.number)
         for order in self.exchange.view().orders():
             assert ends[order.id] <= 1
-            if order.id in last and not order.is_open:
+            if order.id in last and not order.is_open and not self.ended_while_held(order):
                 told = last[order.id]
                 assert (told.status, told.filled_qty) == (order.status, order.filled_qty)
+
+    def ended_while_held(self, order: Order) -> bool:
+        """True for a leg that its group took with it before it worked; no event tells of that."""
+        before = [version for version in self.exchange._versions[order.id] if version.is_open]
+        return before[-1].status is Status.HELD
+
+    @invariant()
+    def of_every_group_one_exit_is_executed_and_only_behind_its_entry(self) -> None:
+        orders = list(self.exchange.view().orders())
+        for parent_id, qty in self.groups.items():
+            group = self.exchange._groups[parent_id]
+            members = [order for order in orders if self.exchange._groups.get(order.id) is group]
+            if any(order.id in self.forced for order in members):
+                continue
+            entries = [order for order in members if order.group is not None and order.group.role is Role.ENTRY]
+            exits = [order for order in members if order not in entries]
+            assert sum((order.filled_qty for order in exits), Decimal(0)) <= qty
+            working = [order for order in exits if order.status in {Status.NEW, Status.PARTIALLY_FILLED}]
+            assert len(working) <= 1
+            if any(order.status is Status.FILLED for order in exits):
+                assert not any(order.is_open for order in members)
+            if entries and not any(order.status is Status.FILLED for order in entries):
+                assert not working
+                assert not any(order.filled_qty for order in exits)
+            held = [order for order in exits if order.status is Status.HELD]
+            assert not held or any(order.is_open for order in members if order not in held), "held for nobody"
+            for order in working:
+                stop = group.stop
+                if order.id == group.target and stop is not None:
+                    assert self.exchange.order(stop).qty == order.leaves_qty
+
+    @invariant()
+    def a_trailing_stop_stands_where_its_water_mark_puts_it(self) -> None:
+        for order in self.exchange.view().orders():
+            if order.trail is not None:
+                assert order.stop_price == order.trail.stop_price(order.side)
 
     @invariant()
     def position_of_a_fill_is_the_position_after_it(self) -> None:

@@ -59,6 +59,8 @@ class SimulatorConfig:
     data_connections: int = 1
     # False gives activities other ids than the stream's execution ids; nobody promises that they agree.
     activity_ids_match: bool = True
+    # False lists held legs under closed, as users of the real service have seen it.
+    held_is_open: bool = True
     rules: AccountRules = field(default_factory=AccountRules)
     fill_model: FillModel = field(default_factory=FillModel)
 
@@ -341,7 +343,7 @@ class SimulatorServer:
             app.router.add_get(path, trade_updates.handle)
         for feed in FEEDS:
             app.router.add_get(f"/v2/{feed}", market_data.handle)
-        TradingRoutes(world, ids_match=config.activity_ids_match).add_to(app)
+        TradingRoutes(world, ids_match=config.activity_ids_match, held_is_open=config.held_is_open).add_to(app)
         DataRoutes(world).add_to(app)
         Control(world, trade_updates, market_data, log).add_to(app)
         self._trade_updates, self._market_data = trade_updates, market_data

@@ -88,6 +88,7 @@ REFUSED_PAUSE_S = 2.0
 STATUS: Mapping[Status, OrderStatus] = {
     Status.ACCEPTED: OrderStatus.PENDING_NEW,
     Status.PENDING_NEW: OrderStatus.PENDING_NEW,
+    Status.HELD: OrderStatus.PENDING_NEW,
     Status.NEW: OrderStatus.NEW,
     Status.PARTIALLY_FILLED: OrderStatus.PARTIALLY_FILLED,
     Status.PENDING_CANCEL: OrderStatus.PENDING_CANCEL,
@@ -363,7 +364,7 @@ class SimulatedBroker:
             scope=request.scope,
             started_at=started_at,
             finished_at=self._clock.now(),
-            orders=tuple(_report(order) for order in told),
+            orders=tuple(_report(order, parent=order.group.parent if order.group else None) for order in told),
             executions=tuple(_execution(execution, execution.cum_qty) for execution in executions),
             absent=tuple(sorted(known - orders.keys())) if wants_orders else (),
             positions=self._positions(view) if wants_money else None,
@@ -693,6 +694,9 @@ def _request(order: NewOrder) -> OrderRequest:
         time_in_force = TimeInForce(order.time_in_force.value.lower())
     except ValueError as unknown:
         raise RequestRefused(f"this exchange does not offer it: {unknown}", status=422, code="40010001") from None
+    if order_type is OrderType.TRAILING_STOP:
+        told = "this exchange does not offer a trailing stop that names no distance"
+        raise RequestRefused(told, status=422, code="40010001")
     return OrderRequest(
         symbol=order.symbol,
         side=Side(order.side.value.lower()),
@@ -706,7 +710,8 @@ def _request(order: NewOrder) -> OrderRequest:
     )
 
 
-def _report(order: Order, reason: str | None = None) -> OrderReport:
+def _report(order: Order, reason: str | None = None, *, parent: str | None = None) -> OrderReport:
+    """One order; whose leg it is only a snapshot tells, as on the wire, where only a nested list does."""
     return OrderReport(
         broker_order_id=BrokerOrderId(order.id),
         symbol=Symbol(order.symbol),
@@ -727,6 +732,8 @@ def _report(order: Order, reason: str | None = None) -> OrderReport:
         filled_at=order.filled_at,
         replaces=BrokerOrderId(order.replaces) if order.replaces else None,
         replaced_by=BrokerOrderId(order.replaced_by) if order.replaced_by else None,
+        parent=BrokerOrderId(parent) if parent else None,
+        order_class=order.group.order_class.value if order.group else "",
         reason=reason or "",
     )
 

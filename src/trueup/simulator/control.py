@@ -148,7 +148,7 @@ class Control:
         forced, held = bool_of(body, "forced"), bool_of(body, "held")
         exchange = self._world.exchange
         order = self._world.act(lambda at: exchange.submit(asked, at, is_external=True, forced=forced, held=held))
-        return reply(order_json(order))
+        return reply(order_json(order, exchange.view().legs(order)))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel an order as another client would."""

@@ -19,7 +19,12 @@ from decimal import ROUND_DOWN, Decimal
 from enum import Enum
 from typing import NoReturn, TypeVar
 
+from trueup.simulator.groups import Group, check_exits, checked
 from trueup.simulator.model import (
+    FORBIDDEN,
+    NOT_FOUND,
+    UNPROCESSABLE,
+    VALIDATION,
     ZERO,
     AccountRules,
     Adjustment,
@@ -27,7 +32,9 @@ from trueup.simulator.model import (
     EventKind,
     Execution,
     FillModel,
+    Membership,
     Order,
+    OrderClass,
     OrderEvent,
     OrderRequest,
     OrderType,
@@ -35,10 +42,12 @@ from trueup.simulator.model import (
     Quote,
     Refused,
     ReplaceRequest,
+    Role,
     Side,
     Status,
     TimeInForce,
     Totals,
+    Trail,
 )
 
 SHARE_GRID = Decimal("0.000000001")
@@ -46,12 +55,7 @@ GTC_LIFE = timedelta(days=90)
 # A market order reserves a little more than the quote, as the price may move before it trades.
 MARKET_COLLAR = Decimal("1.03")
 WORKABLE = frozenset({Status.NEW, Status.PARTIALLY_FILLED, Status.PENDING_CANCEL, Status.PENDING_REPLACE})
-
-VALIDATION = 40010001
-FORBIDDEN = 40310000
-NOT_FOUND = 40410000
-UNPROCESSABLE = 42210000
-
+REPLACEABLE = frozenset({Status.NEW, Status.PARTIALLY_FILLED, Status.HELD})
 
 T = TypeVar("T")
 
@@ -138,6 +142,8 @@ class Exchange:
         self._slices: dict[str, int] = {}
         # old order id -> (new order id, new total quantity), until the replace is done or refused
         self._replacing: dict[str, tuple[str, Decimal | None]] = {}
+        # order id -> its group, for every order that is or was in one
+        self._groups: dict[str, Group] = {}
         self._executions: dict[str, Execution] = {}
         self._executions_of: dict[str, list[str]] = {}
         self._adjustments: list[Adjustment] = []
@@ -196,7 +202,10 @@ class Exchange:
         asset = self.assets.get(request.symbol)
         if asset is None:
             raise Refused(422, UNPROCESSABLE, f'asset "{request.symbol}" not found')
+        if request.order_class is not OrderClass.SIMPLE:
+            request = checked(request)
         self._check_terms(request, asset)
+        trail = self._new_trail(request) if request.type is OrderType.TRAILING_STOP else None
         if not forced:
             self._check_account(request, asset)
         number = self._count("order")
@@ -219,17 +228,22 @@ class Exchange:
             qty=request.qty,
             notional=request.notional,
             limit_price=request.limit_price,
-            stop_price=request.stop_price,
+            stop_price=request.stop_price if trail is None else trail.stop_price(request.side),
             extended_hours=request.extended_hours,
             position_intent=self._intent(request.side, asset.symbol),
             is_external=is_external,
+            group=_parent_of(request.order_class),
+            trail=trail,
         )
         self._client_ids[client_order_id] = order_id
         self._keep(order)
         self._schedule(order.expires_at, _Due.EXPIRE, order_id)
+        if order.group is not None:
+            self._add_legs(order, request, at)
         if held:
-            # Far away: only an explicit fill may touch it.
-            self._not_before[order_id] = order.expires_at + GTC_LIFE
+            # Far away: only an explicit fill may touch it, or its legs.
+            for name in (order_id, *(self._groups[order_id].legs if order.group is not None else ())):
+                self._not_before[name] = order.expires_at + GTC_LIFE
         if self.is_open:
             self._emit(EventKind.PENDING_NEW, order, at)
             self._later(at, self.fill_model.ack_latency_ms, _Due.ACK, order_id)
@@ -281,12 +295,23 @@ class Exchange:
             is_triggered=old.is_triggered and request.stop_price is None,
             is_external=old.is_external,
             replaces=old.id,
+            group=old.group,
+            trail=old.trail,
         )
+        if old.trail is not None and request.trail is not None:
+            trail = replace(old.trail, **{"price" if old.trail.price is not None else "percent": request.trail})
+            new = replace(new, trail=trail, stop_price=trail.stop_price(old.side))
         self._check_price_grid(new.limit_price, "limit_price")
         self._check_price_grid(new.stop_price, "stop_price")
-        if total is not None:
+        if old.group is not None:
+            self._check_group_prices(old, new)
+        if total is not None and (old.group is None or old.group.role is Role.ENTRY):
             self._check_larger(old, new)
         self._client_ids[new.client_order_id] = new_id
+        if old.group is not None:
+            self._groups[new_id] = self._groups[old.id]
+            if old.group.parent is not None:
+                self._groups[old.id].legs.append(new_id)
         self._keep(new)
         self._schedule(new.expires_at, _Due.EXPIRE, new_id)
         if order_id in self._not_before and self._not_before[order_id] > old.expires_at:
@@ -367,6 +392,8 @@ class Exchange:
                 VALIDATION,
                 f"qty must be at most {plain(order.leaves_qty)}, what the order has left; send forced=true to overfill",
             )
+        if order.group is not None and not forced:
+            self._let_leg_fill(order, at)
         return self._execute(order_id, qty, price, at)
 
     def acknowledge(self, order_id: str, at: datetime) -> None:
@@ -501,6 +528,9 @@ class Exchange:
     def _check_prices(self, request: OrderRequest) -> None:
         needs_limit = request.type in {OrderType.LIMIT, OrderType.STOP_LIMIT}
         needs_stop = request.type in {OrderType.STOP, OrderType.STOP_LIMIT}
+        is_trailing = request.type is OrderType.TRAILING_STOP
+        if is_trailing or request.trail_price is not None or request.trail_percent is not None:
+            self._check_trail(request)
         for needed, name, price in (
             (needs_limit, "limit_price", request.limit_price),
             (needs_stop, "stop_price", request.stop_price),
@@ -515,12 +545,83 @@ class Exchange:
         if needs_stop and request.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}:
             raise Refused(422, UNPROCESSABLE, "stop orders must be DAY or GTC")
         quote = self._quotes.get(request.symbol)
+        if request.order_class is not OrderClass.SIMPLE:
+            self._check_leg_prices(request, quote)
         if request.stop_price is None or quote is None:
             return
         if request.side is Side.BUY and request.stop_price < quote.last:
             raise Refused(422, UNPROCESSABLE, "stop price must not be less than current price")
         if request.side is Side.SELL and request.stop_price > quote.last:
             raise Refused(422, UNPROCESSABLE, "stop price must be less than current price")
+
+    def _check_trail(self, request: OrderRequest) -> None:
+        prices = {"trail_price": request.trail_price, "trail_percent": request.trail_percent}
+        if request.type is not OrderType.TRAILING_STOP:
+            named = next(name for name, value in prices.items() if value is not None)
+            raise Refused(422, VALIDATION, f"{request.type} orders must not have {named}")
+        if (request.trail_price is None) == (request.trail_percent is None):
+            raise Refused(422, VALIDATION, "trailing_stop orders require exactly one of trail_price and trail_percent")
+        if request.time_in_force not in {TimeInForce.DAY, TimeInForce.GTC}:
+            raise Refused(422, UNPROCESSABLE, "trailing_stop orders must be DAY or GTC")
+        if request.qty is None or request.qty % 1:
+            raise Refused(422, UNPROCESSABLE, "fractional orders cannot be trailing_stop orders")
+        self._check_trail_value(request.symbol, request.side, request.trail_price, request.trail_percent)
+
+    def _check_trail_value(self, symbol: str, side: Side, price: Decimal | None, percent: Decimal | None) -> None:
+        for name, value in (("trail_price", price), ("trail_percent", percent)):
+            if value is not None and value <= 0:
+                raise Refused(422, VALIDATION, f"{name} must be > 0")
+        if side is Side.BUY:
+            return
+        quote = self._quotes.get(symbol)
+        if percent is not None and percent >= 100:
+            raise Refused(422, VALIDATION, "trail_percent must be < 100")
+        if price is not None and quote is not None and price >= quote.last:
+            raise Refused(422, UNPROCESSABLE, "trail_price must be less than current price")
+
+    def _new_trail(self, request: OrderRequest) -> Trail:
+        quote = self._quotes.get(request.symbol)
+        return Trail(
+            price=request.trail_price, percent=request.trail_percent, hwm=quote.last if quote is not None else None
+        )
+
+    def _check_leg_prices(self, request: OrderRequest, quote: Quote | None) -> None:
+        target, loss = request.take_profit_price, request.stop_loss
+        stop = loss.stop_price if loss is not None else None
+        stop_limit = loss.limit_price if loss is not None else None
+        for name, price in (
+            ("take_profit.limit_price", target),
+            ("stop_loss.stop_price", stop),
+            ("stop_loss.limit_price", stop_limit),
+        ):
+            if price is not None and price <= 0:
+                raise Refused(422, VALIDATION, f"{name} must be > 0")
+            self._check_price_grid(price, name)
+        last = quote.last if quote is not None else None
+        if request.order_class is OrderClass.OCO:
+            check_exits(request.side, base=None, target=target, stop=stop)
+            # A take-profit may be marketable at once; a stop may not.
+            check_exits(request.side, base=last, target=None, stop=stop)
+            return
+        base = request.limit_price if request.limit_price is not None else last
+        check_exits(_other(request.side), base=base, target=target, stop=stop)
+
+    def _check_group_prices(self, old: Order, new: Order) -> None:
+        """A replace of one member must leave the prices of its group in their order."""
+        group = self._groups[old.id]
+        changed = {old.id: new}
+        entry, target, stop = (
+            None if name is None else changed.get(name) or self.order(name)
+            for name in (group.entry, group.target, group.stop)
+        )
+        exits = target or stop
+        if exits is not None:
+            check_exits(
+                exits.side,
+                base=entry.limit_price if entry is not None else None,
+                target=target.limit_price if target is not None else None,
+                stop=stop.stop_price if stop is not None else None,
+            )
 
     def _check_fraction(self, request: OrderRequest, asset: Asset) -> None:
         is_fractional = request.notional is not None or bool(request.qty is not None and request.qty % 1)
@@ -555,17 +656,23 @@ class Exchange:
     def _check_account(self, request: OrderRequest, asset: Asset) -> None:
         if self.suspend_trade:
             raise Refused(403, FORBIDDEN, "new orders are rejected by user request")
-        self._check_wash(request)
+        if request.order_class is OrderClass.SIMPLE:
+            self._check_wash(request)
         position = self.position(asset.symbol).qty
         price = self._reference_price(request.symbol, request.type, request.limit_price or request.stop_price)
         qty = request.qty
         if qty is None:
             qty = (request.notional or ZERO) / price
         reduces = position and (position > 0) != (request.side is Side.BUY)
+        if request.order_class is not OrderClass.SIMPLE:
+            is_exit = request.order_class is OrderClass.OCO
+            if bool(reduces) != is_exit:
+                kind = "exit" if is_exit else "entry"
+                raise Refused(422, UNPROCESSABLE, f"{request.order_class} orders must be {kind} orders")
         if reduces:
             free = max(abs(position) - self._held_qty(asset.symbol, request.side), ZERO)
             # The share of a notional order is only an estimate; whole held positions may be sold by value.
-            if qty > free and not self.rules.flips_allowed:
+            if qty > free and not (self.rules.flips_allowed and request.order_class is OrderClass.SIMPLE):
                 self._refuse_held(asset.symbol, request.side, request.qty or qty.quantize(SHARE_GRID), free, position)
             qty = max(qty - free, ZERO)
         if not qty:
@@ -593,14 +700,19 @@ class Exchange:
     def _check_wash(self, request: OrderRequest) -> None:
         for order_id in self._open_by_symbol.get(request.symbol, ()):
             other = self._versions[order_id][-1]
-            if other.side is request.side:
+            if other.side is request.side or (other.group is not None and not self._works(other)):
                 continue
             mine, theirs = request.limit_price, other.limit_price
             if mine is not None and theirs is not None:
                 buy, sell = (mine, theirs) if request.side is Side.BUY else (theirs, mine)
                 if buy < sell:
                     continue
-            elif request.stop_price is not None or other.stop_price is not None:
+            elif (
+                request.stop_price is not None
+                or other.stop_price is not None
+                or request.type is OrderType.TRAILING_STOP
+                or other.type is OrderType.TRAILING_STOP
+            ):
                 # A stop that has not fired does not meet anything yet.
                 continue
             raise Refused(
@@ -637,7 +749,7 @@ class Exchange:
             raise Refused(422, UNPROCESSABLE, f'order is already in "{old.status}" state')
         if old.id in self._replacing:
             raise Refused(422, UNPROCESSABLE, "order chain not fully replaced")
-        if old.cancel_requested_at is not None or old.status not in {Status.NEW, Status.PARTIALLY_FILLED}:
+        if old.cancel_requested_at is not None or old.status not in REPLACEABLE:
             status = Status.PENDING_CANCEL if old.cancel_requested_at is not None else old.status
             raise Refused(422, UNPROCESSABLE, f"cannot replace order in {status} status")
         if old.notional is not None:
@@ -649,13 +761,27 @@ class Exchange:
                 raise Refused(422, UNPROCESSABLE, "qty of fractional orders cannot be replaced")
         if request.limit_price is not None and old.limit_price is None:
             raise Refused(422, VALIDATION, f"{old.type} orders must not have limit_price")
-        if request.stop_price is not None and old.stop_price is None:
+        if request.stop_price is not None and (old.stop_price is None or old.trail is not None):
             raise Refused(422, VALIDATION, f"{old.type} orders must not have stop_price")
+        trail = None
+        if request.trail is not None:
+            if old.trail is None:
+                raise Refused(422, VALIDATION, f"{old.type} orders must not have trail")
+            is_price, trail = old.trail.price is not None, old.trail.price or old.trail.percent
+            self._check_trail_value(
+                old.symbol, old.side, request.trail if is_price else None, None if is_price else request.trail
+            )
+        if old.group is not None and (
+            request.qty not in {None, old.qty} or request.time_in_force not in {None, old.time_in_force}
+        ):
+            raise Refused(
+                422, UNPROCESSABLE, f"only the prices of {old.group.order_class} orders can be replaced, or cancel them"
+            )
         for name, price in (("limit_price", request.limit_price), ("stop_price", request.stop_price)):
             if price is not None and price <= 0:
                 raise Refused(422, VALIDATION, f"{name} must be > 0")
-        asked = (request.qty, request.limit_price, request.stop_price, request.time_in_force)
-        have = (old.qty, old.limit_price, old.stop_price, old.time_in_force)
+        asked = (request.qty, request.limit_price, request.stop_price, request.trail, request.time_in_force)
+        have = (old.qty, old.limit_price, old.stop_price, trail, old.time_in_force)
         if all(want is None or want == is_now for want, is_now in zip(asked, have, strict=True)):
             raise Refused(422, UNPROCESSABLE, "order parameters are not changed")
         self._check_client_id(request.client_order_id)
@@ -702,6 +828,9 @@ class Exchange:
         self._start_working(order, at)
 
     def _start_working(self, order: Order, at: datetime) -> None:
+        if order.group is not None and not self._works(order):
+            self._hold(order, at)
+            return
         # submitted_at is rewritten at routing, as the real service does, so it is no key to anything.
         order = self._keep(replace(order, status=Status.NEW, submitted_at=at, updated_at=at))
         self._emit(EventKind.NEW, order, at)
@@ -716,13 +845,19 @@ class Exchange:
     def _match(self, order_id: str, at: datetime) -> None:
         order = self.order(order_id)
         quote = self._quotes.get(order.symbol)
-        if self.fill_model.is_manual or quote is None or order.status not in WORKABLE:
+        if order.trail is not None:
+            order = self._follow(order, quote)
+        if self.fill_model.is_manual or quote is None:
+            return
+        if order.status not in WORKABLE if order.group is None else not self._may_match(order):
             return
         if order.stop_price is not None and not order.is_triggered:
             reached = quote.last >= order.stop_price if order.side is Side.BUY else quote.last <= order.stop_price
             if not reached:
                 return
             order = self._keep(replace(order, is_triggered=True, updated_at=at))
+            if order.group is not None:
+                order = self._take_over(order, at)
         price = quote.ask if order.side is Side.BUY else quote.bid
         limit = order.limit_price
         is_marketable = limit is None or (price <= limit if order.side is Side.BUY else price >= limit)
@@ -805,6 +940,8 @@ class Exchange:
             execution=execution,
             position_qty=position.qty,
         )
+        if order.group is not None:
+            self._member_filled(order, at)
         return execution
 
     def _finish_cancel(self, order_id: str, at: datetime) -> None:
@@ -820,6 +957,9 @@ class Exchange:
             return
         new_id, total = pending
         old, new = self.order(old_id), self.order(new_id)
+        if old.group is not None:
+            # A held stop may have shrunk with its take-profit since.
+            total = old.qty
         carried = self._carried_qty(old, total) if total is not None else None
         if not old.is_open or old.cancel_requested_at is not None or (carried is not None and carried <= 0):
             self._refuse_replace(old_id, at)
@@ -828,6 +968,8 @@ class Exchange:
         old = self._keep(replace(old, status=Status.REPLACED, replaced_at=at, replaced_by=new_id, updated_at=at))
         self._emit(EventKind.REPLACED, old, at)
         new = self._keep(replace(new, qty=carried, updated_at=at))
+        if old.group is not None:
+            self._succeed(old, new, at)
         self._start_working(new, at)
 
     def _refuse_replace(self, old_id: str, at: datetime) -> None:
@@ -836,6 +978,8 @@ class Exchange:
         old, new = self.order(old_id), self.order(new_id)
         if old.status is Status.PENDING_REPLACE:
             back = Status.PARTIALLY_FILLED if old.filled_qty else Status.NEW
+            if old.group is not None and not self._works(old):
+                back = Status.HELD
             old = self._keep(replace(old, status=back, updated_at=at))
         self._emit(EventKind.ORDER_REPLACE_REJECTED, old, at, reason="TOO_LATE_TO_REPLACE")
         if new.is_open:
@@ -846,8 +990,17 @@ class Exchange:
         if order.is_open:
             self._end(order, Status.EXPIRED, EventKind.EXPIRED, at)
 
-    def _end(self, order: Order, status: Status, kind: EventKind, at: datetime, *, reason: str | None = None) -> None:
-        """Bring an open order to its one terminal status, and settle a replace that hung on it."""
+    def _end(
+        self,
+        order: Order,
+        status: Status,
+        kind: EventKind,
+        at: datetime,
+        *,
+        reason: str | None = None,
+        silently: bool = False,
+    ) -> None:
+        """Bring an open order to its one terminal status, and settle a replace and a group that hung on it."""
         order = self._keep(
             replace(
                 order,
@@ -858,11 +1011,191 @@ class Exchange:
                 failed_at=at if status is Status.REJECTED else order.failed_at,
             )
         )
-        self._emit(kind, order, at, reason=reason)
+        if not silently:
+            self._emit(kind, order, at, reason=reason)
         if order.id in self._replacing:
             self._refuse_replace(order.id, at)
         elif order.replaces in self._replacing and self._replacing[order.replaces][0] == order.id:
             self._refuse_replace(order.replaces, at)
+        if order.group is not None and order.id in self._groups[order.id].members():
+            self._end_members(self._groups[order.id].dissolve(), at)
+
+    # ── order groups ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _add_legs(self, parent: Order, request: OrderRequest, at: datetime) -> None:
+        """Make the legs of a new group: held, as large as their parent, and on the side that closes."""
+        is_oco = request.order_class is OrderClass.OCO
+        group = Group(order_class=request.order_class, parent=parent.id, is_armed=is_oco)
+        self._groups[parent.id] = group
+        if is_oco:
+            group.target = parent.id
+        else:
+            group.entry = parent.id
+            if request.take_profit_price is not None:
+                target = self._add_leg(parent, Role.TARGET, OrderType.LIMIT, request.take_profit_price, None, at)
+                group.target = target.id
+        if request.stop_loss is not None:
+            limit = request.stop_loss.limit_price
+            kind = OrderType.STOP if limit is None else OrderType.STOP_LIMIT
+            group.stop = self._add_leg(parent, Role.STOP, kind, limit, request.stop_loss.stop_price, at).id
+
+    def _add_leg(
+        self,
+        parent: Order,
+        role: Role,
+        kind: OrderType,
+        limit_price: Decimal | None,
+        stop_price: Decimal | None,
+        at: datetime,
+    ) -> Order:
+        assert parent.group is not None
+        side = parent.side if parent.group.role is Role.TARGET else _other(parent.side)
+        number = self._count("order")
+        leg = Order(
+            id=stable_id(self._seed, "order", number),
+            number=number,
+            client_order_id=stable_id(self._seed, "client", number),
+            symbol=parent.symbol,
+            asset_id=parent.asset_id,
+            side=side,
+            type=kind,
+            time_in_force=parent.time_in_force,
+            status=Status.HELD,
+            created_at=at,
+            updated_at=at,
+            submitted_at=at,
+            expires_at=parent.expires_at,
+            qty=parent.qty,
+            limit_price=limit_price,
+            stop_price=stop_price,
+            position_intent=f"{side}_to_close",
+            is_external=parent.is_external,
+            group=Membership(order_class=parent.group.order_class, role=role, parent=parent.id),
+        )
+        group = self._groups[parent.id]
+        group.legs.append(leg.id)
+        self._groups[leg.id] = group
+        self._client_ids[leg.client_order_id] = leg.id
+        self._schedule(leg.expires_at, _Due.EXPIRE, leg.id)
+        return self._keep(leg)
+
+    def _works(self, order: Order) -> bool:
+        """True unless the order is a leg that waits for its entry, or a stop that waits beside its take-profit."""
+        return order.group is None or self._groups[order.id].lets_work(order.group.role)
+
+    def _may_match(self, order: Order) -> bool:
+        """True when a member may be compared with a quote: it works, or is a stop beside a working take-profit."""
+        assert order.group is not None
+        group = self._groups[order.id]
+        if group.lets_work(order.group.role):
+            return order.status in WORKABLE
+        if group.stop != order.id or group.target is None or not group.is_armed:
+            return False
+        return self.order(group.target).status in WORKABLE
+
+    def _hold(self, order: Order, at: datetime) -> None:
+        """Put the replacement of a waiting leg in its place; nobody is told, as of all that is held."""
+        self._keep(replace(order, status=Status.HELD, updated_at=at))
+
+    def _member_filled(self, order: Order, at: datetime) -> None:
+        """What an execution of one member does to the others."""
+        group = self._groups[order.id]
+        is_filled = order.status is Status.FILLED
+        if order.id == group.entry:
+            if is_filled:
+                group.entry = None
+                self._arm(group, at)
+        elif order.id == group.target:
+            if is_filled:
+                self._end_members([name for name in group.dissolve() if name != order.id], at)
+            else:
+                self._resize_stop(order, at)
+        elif order.id == group.stop and is_filled:
+            self._end_members([name for name in group.dissolve() if name != order.id], at)
+
+    def _resize_stop(self, target: Order, at: datetime) -> None:
+        """A stop beside a take-profit is as large as what that one has left."""
+        group = self._groups[target.id]
+        if group.target != target.id or group.stop is None or not target.is_open:
+            return
+        stop = self.order(group.stop)
+        if stop.qty != target.leaves_qty:
+            self._keep(replace(stop, qty=target.leaves_qty, updated_at=at))
+
+    def _arm(self, group: Group, at: datetime) -> None:
+        """The entry is filled: the take-profit works, and the stop waits beside it, or works where it is alone."""
+        group.is_armed = True
+        for name in list(group.members()):
+            leg = self.order(name)
+            if leg.status is not Status.HELD:
+                continue
+            if self._works(leg):
+                self._start_working(leg, at)
+            elif name not in self._not_before:
+                self._rest(name, at, self.fill_model.fill_latency_ms)
+
+    def _let_leg_fill(self, order: Order, at: datetime) -> None:
+        """Make way for an explicit fill of a leg, or refuse it while the leg must not work."""
+        if self._works(order):
+            return
+        if not self._may_match(order):
+            raise Refused(
+                422,
+                UNPROCESSABLE,
+                "this leg waits until its entry is filled and its take-profit works; send forced=true to fill it",
+            )
+        self._take_over(order, at)
+
+    def _take_over(self, stop: Order, at: datetime) -> Order:
+        """A stop has fired: its take-profit yields, and the stop works in its place."""
+        group = self._groups[stop.id]
+        if group.stop != stop.id or group.target is None:
+            return stop
+        target, group.target = self.order(group.target), None
+        if self.rules.stop_replaces_target:
+            target = replace(target, replaced_at=at, replaced_by=stop.id)
+            self._end(target, Status.REPLACED, EventKind.REPLACED, at)
+        else:
+            self._end(target, Status.CANCELED, EventKind.CANCELED, at)
+        if stop.status is Status.HELD:
+            stop = self._keep(replace(self.order(stop.id), status=Status.NEW, submitted_at=at, updated_at=at))
+            self._emit(EventKind.NEW, stop, at)
+        return self.order(stop.id)
+
+    def _succeed(self, old: Order, new: Order, at: datetime) -> None:
+        """The replacement of a member takes its place; where that was the parent the legs are its legs now."""
+        group = self._groups[old.id]
+        was_parent = group.parent == old.id
+        group.supersede(old.id, new.id)
+        if not was_parent:
+            return
+        for name in group.legs:
+            leg = self.order(name)
+            assert leg.group is not None
+            self._keep(replace(leg, group=replace(leg.group, parent=new.id), updated_at=at))
+
+    def _end_members(self, members: list[str], at: datetime) -> None:
+        """End what is left of a group. What was held ends without a word on the stream, as it began."""
+        for name in members:
+            order = self.order(name)
+            if order.is_open:
+                self._end(order, Status.CANCELED, EventKind.CANCELED, at, silently=order.status is Status.HELD)
+
+    def _follow(self, order: Order, quote: Quote | None) -> Order:
+        """Move a trailing stop with the price.
+
+        It is derived from prices, as a position's value is: no version of its own, and nothing is told.
+        """
+        trail = order.trail
+        if trail is None or quote is None or order.is_triggered or not order.is_open:
+            return order
+        hwm = trail.moved(order.side, quote.last)
+        if hwm == trail.hwm:
+            return order
+        trail = replace(trail, hwm=hwm)
+        order = replace(order, trail=trail, stop_price=trail.stop_price(order.side))
+        self._versions[order.id][-1] = order
+        return order
 
     # ── books ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -900,7 +1233,7 @@ class Exchange:
         elif status is Status.NEW and filled_qty:
             status = Status.PARTIALLY_FILLED
         self._cash.append((at, self._cash[-1][1] - direction * execution.signed_qty * execution.price))
-        return self._keep(
+        order = self._keep(
             replace(
                 order,
                 status=status,
@@ -909,6 +1242,9 @@ class Exchange:
                 updated_at=at,
             )
         )
+        if order.group is not None:
+            self._resize_stop(order, at)
+        return order
 
     def _refold(self, symbol: str, at: datetime) -> Position:
         """The position from its whole ledger; averages depend on the way, so a bust must walk it again."""
@@ -927,7 +1263,8 @@ class Exchange:
         self._positions.setdefault(position.symbol, []).append((at, position))
 
     def _carried_qty(self, old: Order, total: Decimal) -> Decimal:
-        return total if self.rules.replace_repeats_total else total - old.filled_qty
+        repeats = self.rules.replace_repeats_total and old.group is None
+        return total if repeats else total - old.filled_qty
 
     def _held_qty(self, symbol: str, side: Side) -> Decimal:
         """Shares that open orders on `side` already speak for; a replace under way counts with its larger half."""
@@ -935,6 +1272,9 @@ class Exchange:
         for order_id in self._open_by_symbol.get(symbol, ()):
             order = self._versions[order_id][-1]
             if order.side is not side or self._is_shadow(order):
+                continue
+            if order.group is not None and not self._works(order):
+                # Of a target and a stop one is executed: the shares are counted once.
                 continue
             held += self._reserved_qty(order)
         return held
@@ -1023,6 +1363,17 @@ class Exchange:
         )
 
 
+def _parent_of(order_class: OrderClass) -> Membership | None:
+    """What the order that is sent is in its group; None for a simple order."""
+    if order_class is OrderClass.SIMPLE:
+        return None
+    return Membership(order_class=order_class, role=Role.TARGET if order_class is OrderClass.OCO else Role.ENTRY)
+
+
+def _other(side: Side) -> Side:
+    return Side.SELL if side is Side.BUY else Side.BUY
+
+
 class View:
     """A read of the books, now or as of an earlier instant. Prices are always the present ones."""
 
@@ -1044,6 +1395,13 @@ class View:
         if order is None:
             raise Refused(404, NOT_FOUND, f"order not found for {order_id}")
         return order
+
+    def legs(self, order: Order) -> list[Order]:
+        """The legs of a group's parent, in order of submission, replaced ones too; none for any other order."""
+        if order.group is None or order.group.parent is not None:
+            return []
+        found = (self._version(self._exchange._versions[name]) for name in self._exchange._groups[order.id].legs)
+        return [leg for leg in found if leg is not None and leg.group is not None and leg.group.parent == order.id]
 
     def order_by_client_id(self, client_order_id: str) -> Order:
         """One order by the client's name for it; Refused 404 when it was not known."""

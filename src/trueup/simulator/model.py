@@ -7,10 +7,16 @@ Invariant: every value here is frozen; a change is a new version, so that the pa
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
 ZERO = Decimal(0)
+
+# The broker's error codes.
+VALIDATION = 40010001
+FORBIDDEN = 40310000
+NOT_FOUND = 40410000
+UNPROCESSABLE = 42210000
 
 
 class Side(StrEnum):
@@ -28,6 +34,22 @@ class OrderType(StrEnum):
     LIMIT = "limit"
     STOP = "stop"
     STOP_LIMIT = "stop_limit"
+    TRAILING_STOP = "trailing_stop"
+
+
+class OrderClass(StrEnum):
+    SIMPLE = "simple"
+    BRACKET = "bracket"
+    OCO = "oco"
+    OTO = "oto"
+
+
+class Role(StrEnum):
+    """What a member is to its group. An OCO has no entry: its take-profit is the order that was sent."""
+
+    ENTRY = "entry"
+    TARGET = "target"
+    STOP = "stop"
 
 
 class TimeInForce(StrEnum):
@@ -40,6 +62,8 @@ class TimeInForce(StrEnum):
 class Status(StrEnum):
     ACCEPTED = "accepted"
     PENDING_NEW = "pending_new"
+    # a leg that waits for its entry, or a stop that waits beside a working take-profit
+    HELD = "held"
     NEW = "new"
     PARTIALLY_FILLED = "partially_filled"
     PENDING_CANCEL = "pending_cancel"
@@ -90,6 +114,14 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StopLoss:
+    """The terms of a stop leg; with a limit price it is a stop-limit order."""
+
+    stop_price: Decimal | None = None
+    limit_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRequest:
     """What a client asks for; exactly one of qty and notional is set (the exchange checks)."""
 
@@ -103,17 +135,58 @@ class OrderRequest:
     stop_price: Decimal | None = None
     client_order_id: str | None = None
     extended_hours: bool = False
+    trail_price: Decimal | None = None
+    trail_percent: Decimal | None = None
+    order_class: OrderClass = OrderClass.SIMPLE
+    take_profit_price: Decimal | None = None
+    stop_loss: StopLoss | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceRequest:
-    """What a client wants changed; None leaves a term as it is. `qty` is the new total, fills included."""
+    """What a client wants changed; None leaves a term as it is. `qty` is the new total, fills included.
+
+    `trail` is the new trail price or trail percentage, whichever the order has.
+    """
 
     qty: Decimal | None = None
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    trail: Decimal | None = None
     time_in_force: TimeInForce | None = None
     client_order_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What one order is in its group; `parent` is the id of the order that it is a leg of, None for that one itself."""
+
+    order_class: OrderClass
+    role: Role
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trail:
+    """How a trailing stop follows the price: by dollars or by percent, from its high (low) water mark."""
+
+    price: Decimal | None = None
+    percent: Decimal | None = None
+    hwm: Decimal | None = None
+
+    def moved(self, side: Side, last: Decimal) -> Decimal:
+        """The water mark after a trade at `last`: the highest price so far for a sell, the lowest for a buy."""
+        if self.hwm is None:
+            return last
+        return max(self.hwm, last) if side is Side.SELL else min(self.hwm, last)
+
+    def stop_price(self, side: Side) -> Decimal | None:
+        """Where the stop is now, on the price grid; None before the first price."""
+        if self.hwm is None:
+            return None
+        distance = self.price if self.price is not None else self.hwm * (self.percent or ZERO) / 100
+        stop = self.hwm + side.sign * distance
+        return stop.quantize(Decimal("0.01") if stop >= 1 else Decimal("0.0001"), ROUND_HALF_UP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +226,8 @@ class Order:
     replaced_at: datetime | None = None
     replaced_by: str | None = None
     replaces: str | None = None
+    group: Membership | None = None
+    trail: Trail | None = None
 
     @property
     def is_open(self) -> bool:
@@ -278,6 +353,9 @@ class AccountRules:
     # After a partial fill the new order of a replace carries total minus filled; True repeats the reported
     # behaviour of carrying the whole total again.
     replace_repeats_total: bool = False
+    # A stop that fires takes the place of its take-profit, which is then canceled; True repeats the reported
+    # behaviour of showing the take-profit as replaced by the stop.
+    stop_replaces_target: bool = False
 
 
 class Refused(Exception):

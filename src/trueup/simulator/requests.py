@@ -14,9 +14,18 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from trueup.simulator.exchange import VALIDATION
 from trueup.simulator.hours import NEW_YORK
-from trueup.simulator.model import OrderRequest, OrderType, Refused, ReplaceRequest, Side, TimeInForce
+from trueup.simulator.model import (
+    VALIDATION,
+    OrderClass,
+    OrderRequest,
+    OrderType,
+    Refused,
+    ReplaceRequest,
+    Side,
+    StopLoss,
+    TimeInForce,
+)
 
 E = TypeVar("E", bound=StrEnum)
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -104,6 +113,19 @@ def choice_of(values: Mapping[str, object], name: str, kinds: type[E]) -> E | No
         raise invalid(f"invalid {name} {text!r}; this simulator takes {', '.join(kinds)}") from None
 
 
+def terms_of(body: Mapping[str, object], name: str, fields: tuple[str, ...]) -> dict[str, Decimal | None] | None:
+    """The prices of one leg, given as an object; None when absent, null or empty."""
+    value = body.get(name)
+    if value is None or value == {}:
+        return None
+    if not isinstance(value, dict):
+        raise invalid(f"{name} must be an object with {' and '.join(fields)}, not {value!r}")
+    try:
+        return {field: decimal_of(value, field) for field in fields}
+    except Refused as refused:
+        raise invalid(f"{name}.{refused.message}") from None
+
+
 def instant_of(query: Mapping[str, str], name: str) -> datetime | None:
     """RFC3339, or a day meaning its New York midnight; None when absent."""
     # A plus sign that a client forgot to percent-encode arrives as a space.
@@ -148,12 +170,13 @@ def order_request(body: Mapping[str, object]) -> OrderRequest:
     symbol = text_of(body, "symbol")
     if symbol is None:
         raise invalid("symbol is required")
-    order_class = text_of(body, "order_class")
-    if order_class not in {None, "simple"}:
-        raise invalid(f"order_class {order_class!r} is not offered by this simulator; leave it out or send 'simple'")
-    for name in ("trail_price", "trail_percent", "legs"):
-        if body.get(name):
-            raise invalid(f"{name} is not offered by this simulator")
+    order_class = choice_of(body, "order_class", OrderClass) or OrderClass.SIMPLE
+    if body.get("legs"):
+        raise invalid("legs is not offered by this simulator")
+    is_group = order_class is not OrderClass.SIMPLE
+    # Without an order class the broker reads neither of the two, and says nothing about it.
+    take_profit = terms_of(body, "take_profit", ("limit_price",)) if is_group else None
+    stop_loss = terms_of(body, "stop_loss", ("stop_price", "limit_price")) if is_group else None
     side = choice_of(body, "side", Side)
     order_type = choice_of(body, "type", OrderType)
     time_in_force = choice_of(body, "time_in_force", TimeInForce)
@@ -174,18 +197,23 @@ def order_request(body: Mapping[str, object]) -> OrderRequest:
         stop_price=decimal_of(body, "stop_price"),
         client_order_id=text_of(body, "client_order_id"),
         extended_hours=bool_of(body, "extended_hours"),
+        trail_price=decimal_of(body, "trail_price"),
+        trail_percent=decimal_of(body, "trail_percent"),
+        order_class=order_class,
+        take_profit_price=take_profit["limit_price"] if take_profit is not None else None,
+        stop_loss=StopLoss(**stop_loss) if stop_loss is not None else None,
     )
 
 
 def replace_request(body: Mapping[str, object]) -> ReplaceRequest:
     """The body of PATCH /v2/orders/{id}."""
-    for name in ("trail", "notional"):
-        if body.get(name):
-            raise invalid(f"{name} is not offered by this simulator")
+    if body.get("notional"):
+        raise invalid("notional is not offered by this simulator")
     return ReplaceRequest(
         qty=decimal_of(body, "qty"),
         limit_price=decimal_of(body, "limit_price"),
         stop_price=decimal_of(body, "stop_price"),
+        trail=decimal_of(body, "trail"),
         time_in_force=choice_of(body, "time_in_force", TimeInForce),
         client_order_id=text_of(body, "client_order_id"),
     )

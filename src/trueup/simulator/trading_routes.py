@@ -13,9 +13,19 @@ from decimal import ROUND_DOWN, Decimal
 import msgspec
 from aiohttp import web
 
-from trueup.simulator.exchange import NOT_FOUND, SHARE_GRID, View
+from trueup.simulator.exchange import SHARE_GRID, View
 from trueup.simulator.hours import NEW_YORK
-from trueup.simulator.model import Asset, Order, OrderRequest, OrderType, Position, Refused, TimeInForce
+from trueup.simulator.model import (
+    NOT_FOUND,
+    Asset,
+    Order,
+    OrderRequest,
+    OrderType,
+    Position,
+    Refused,
+    Status,
+    TimeInForce,
+)
 from trueup.simulator.requests import (
     bool_of,
     day_of,
@@ -61,11 +71,15 @@ def refusal_reply(refused: Refused) -> web.Response:
 
 
 class TradingRoutes:
-    """Handlers over one world. `ids_match` says whether activity ids carry the stream's execution ids."""
+    """Handlers over one world.
 
-    def __init__(self, world: World, *, ids_match: bool) -> None:
+    `ids_match` says whether activity ids carry the stream's execution ids, `held_is_open` in which list held legs are.
+    """
+
+    def __init__(self, world: World, *, ids_match: bool, held_is_open: bool = True) -> None:
         self._world = world
         self._ids_match = ids_match
+        self._held_is_open = held_is_open
         self._configurations: Json = {
             "fractional_trading": True,
             "max_margin_multiplier": "4",
@@ -111,7 +125,7 @@ class TradingRoutes:
         """POST /v2/orders."""
         asked = order_request(await json_body(request))
         order = self._world.act(lambda at: self._world.exchange.submit(asked, at))
-        return reply(order_json(order))
+        return reply(order_json(order, self._world.exchange.view().legs(order)))
 
     async def list_orders(self, request: web.Request) -> web.Response:
         """GET /v2/orders."""
@@ -124,14 +138,17 @@ class TradingRoutes:
         after, until = instant_of(query, "after"), instant_of(query, "until")
         symbols = {symbol.upper() for symbol in list_of(query, "symbols")}
         side = query.get("side", "").lower()
-        bool_of(query, "nested")
+        is_nested = bool_of(query, "nested")
         before_id, after_id = query.get("before_order_id"), query.get("after_order_id")
         if (before_id and after_id) or ((before_id or after_id) and (after or until)):
             raise invalid("only one of before_order_id and after_order_id is allowed, and neither with after or until")
         view = self._view(request)
         wanted: list[Callable[[Order], bool]] = []
         if status != "all":
-            wanted.append(lambda order: order.is_open == (status == "open"))
+            wanted.append(lambda order: self._is_listed_open(order) == (status == "open"))
+        if is_nested:
+            # Legs are inside their parents and nowhere else: with a parent that is not listed they are not either.
+            wanted.append(lambda order: order.group is None or order.group.parent is None)
         if symbols:
             wanted.append(lambda order: order.symbol in symbols)
         if side:
@@ -148,19 +165,26 @@ class TradingRoutes:
             wanted.append(lambda order: _place(order) > behind)
         found = [order for order in view.orders() if all(test(order) for test in wanted)]
         found.sort(key=_place, reverse=direction == "desc")
-        return reply([order_json(order) for order in found[:limit]])
+        return reply([order_json(order, view.legs(order) if is_nested else ()) for order in found[:limit]])
+
+    def _is_listed_open(self, order: Order) -> bool:
+        return order.is_open and (self._held_is_open or order.status is not Status.HELD)
 
     async def get_order(self, request: web.Request) -> web.Response:
         """GET /v2/orders/{id}."""
-        bool_of(request.query, "nested")
-        return reply(order_json(self._view(request).order(request.match_info["order_id"])))
+        view = self._view(request)
+        return reply(self._maybe_nested(request, view, view.order(request.match_info["order_id"])))
 
     async def order_by_client_id(self, request: web.Request) -> web.Response:
         """GET /v2/orders:by_client_order_id."""
         client_order_id = request.query.get("client_order_id")
         if not client_order_id:
             raise invalid("client_order_id is required")
-        return reply(order_json(self._view(request).order_by_client_id(client_order_id)))
+        view = self._view(request)
+        return reply(self._maybe_nested(request, view, view.order_by_client_id(client_order_id)))
+
+    def _maybe_nested(self, request: web.Request, view: View, order: Order) -> Json:
+        return order_json(order, view.legs(order) if bool_of(request.query, "nested") else ())
 
     async def replace(self, request: web.Request) -> web.Response:
         """PATCH /v2/orders/{id}: 200 means only that the request was taken."""
@@ -182,7 +206,10 @@ class TradingRoutes:
     def _cancel_open(self) -> list[Json]:
         answers: list[Json] = []
         for order in self._world.exchange.open_orders():
-            if order.cancel_requested_at is not None:
+            # What is held goes with its group.
+            if order.cancel_requested_at is not None or order.status is Status.HELD:
+                continue
+            if not self._world.exchange.order(order.id).is_open:
                 continue
             try:
                 self._cancel_one(order.id)

@@ -6,7 +6,7 @@ Invariant: trading numbers leave as strings and market-data numbers as numbers, 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -56,9 +56,10 @@ def ulid(at: datetime, number: int) -> str:
     return "".join(CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
 
 
-def order_json(order: Order, *, is_stream: bool = False) -> Json:
-    """One order object; the stream's form has cancel_requested_at, the REST form has not."""
+def order_json(order: Order, legs: Sequence[Order] = (), *, is_stream: bool = False) -> Json:
+    """One order object, its legs nested; the stream's form has cancel_requested_at, the REST form has not."""
     average = order.filled_avg_price
+    trail = order.trail
     body: Json = {
         "id": order.id,
         "client_order_id": order.client_order_id,
@@ -80,7 +81,7 @@ def order_json(order: Order, *, is_stream: bool = False) -> Json:
         "qty": _maybe_number(order.qty),
         "filled_qty": plain(order.filled_qty),
         "filled_avg_price": None if average is None else money(average),
-        "order_class": "",
+        "order_class": "" if order.group is None else order.group.order_class.value,
         "order_type": order.type.value,
         "type": order.type.value,
         "side": order.side.value,
@@ -90,10 +91,10 @@ def order_json(order: Order, *, is_stream: bool = False) -> Json:
         "stop_price": _maybe_number(order.stop_price),
         "status": order.status.value,
         "extended_hours": order.extended_hours,
-        "legs": None,
-        "trail_percent": None,
-        "trail_price": None,
-        "hwm": None,
+        "legs": [order_json(leg) for leg in legs] if legs else None,
+        "trail_percent": None if trail is None else _maybe_number(trail.percent),
+        "trail_price": None if trail is None else _maybe_number(trail.price),
+        "hwm": None if trail is None else _maybe_number(trail.hwm),
         "subtag": None,
         "source": None,
     }
@@ -373,6 +374,8 @@ def truth_json(view: View) -> Json:
                 "replaces": order.replaces,
                 "replaced_by": order.replaced_by,
                 "is_external": order.is_external,
+                "order_class": "" if order.group is None else order.group.order_class.value,
+                "parent": None if order.group is None else order.group.parent,
             }
             for order in view.orders()
         ],
