@@ -427,6 +427,26 @@ def test_case_24_a_late_refusal_of_an_older_replace_refuses_no_later_one() -> No
     assert (desk.of().in_flight, desk.of().legs[-1].status) == (None, S.REJECTED)
 
 
+def test_case_24_a_strangers_replace_ends_none_of_ours() -> None:
+    desk, first = replacing()
+    taken_in = report(S.PENDING_NEW, version=3, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
+    desk.answer(ACCEPTED, taken_in, kind=REPLACE, client_id=first, when=3)
+    desk.tell(ReplaceOrder(at=at(4), order_id=desk.of().order_id, quantity=D(120)))
+    second = desk.wants(SendReplace)[-1].change.client_order_id
+    old = report(S.REPLACED, version=5, replaced_by="b-3")
+    desk.tell(streamed(ExecType.REPLACED, old, when=5))
+    theirs = report(S.NEW, version=5, broker_id="b-3", client_id="theirs", quantity=90, replaces="b-1")
+    desk.tell(streamed(ExecType.NEW, theirs, when=5))
+    order = desk.of()
+    assert [leg.client_order_id for leg in order.legs] == ["c-1", first, second, "theirs"]
+    assert (order.in_flight, order.pending and order.pending.client_order_id) == (REPLACE, second)
+    restarted(desk)
+    assert (order.in_doubt, desk.belief.in_doubt()) == (REPLACE, [second])
+    for when in (106, 112):
+        desk.find(None, client_id=second, started=when)
+    assert (order.in_doubt, order.status, order.pending) == (None, S.NEW, None)
+
+
 def test_case_24_an_answer_about_an_older_replace_counts_nothing_for_a_later_one() -> None:
     desk, first = replacing()
     desk.answer(REFUSED, kind=REPLACE, client_id=first, message="too late", when=3)

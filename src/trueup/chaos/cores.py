@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from trueup.chaos.dialogue import Dialogue
 from trueup.chaos.paper import EPOCH, PaperBroker, equals_the_books, holds_the_executions
 from trueup.chaos.violation import FAULTS_OF_REASONING, Violation, demand, fall
 from trueup.core.belief import Belief, new_belief
@@ -103,13 +104,26 @@ def delivery(dice: Random, items: list[Input]) -> list[Input]:
 
 
 def live(seed: int) -> Lived:
-    """Live one schedule and check it: nothing counted beyond what traded, and in the end belief is the books."""
+    """Live one schedule and check it; every fourth is a talk with the broker, the others are what it tells unasked."""
     dice = seeded(seed)
     broker = PaperBroker()
     broker.lists_rename = dice.random() < 0.3
-    belief = new_belief(account="PAPER", epoch="schedule")
-    inputs: list[Input] = []
-    lived = Lived(inputs, belief, broker)
+    lived = Lived([], new_belief(account="PAPER", epoch="schedule"), broker)
+    try:
+        if seed % 4 == 0:
+            Dialogue(dice, broker, lived.belief, lived.inputs).live()
+        else:
+            _hear(dice, lived)
+    except Violation as violation:
+        lived.violation = violation
+    except FAULTS_OF_REASONING as error:
+        lived.violation = fall(error)
+    return lived
+
+
+def _hear(dice: Random, lived: Lived) -> None:
+    """Nothing is counted beyond what traded, nothing proven is taken back, and in the end belief is the books."""
+    broker, belief, inputs = lived.broker, lived.belief, lived.inputs
 
     def tell(item: Input) -> None:
         inputs.append(item)
@@ -121,35 +135,29 @@ def live(seed: int) -> Lived:
     seen = story(dice, broker)
     proofs = _Proofs(broker)
     now = broker.now
-    try:
-        for item in delivery(dice, [*broker.events, *seen]):
-            now += timedelta(milliseconds=dice.choice((1, 50, 2500, 16000)))
-            chance = dice.random()
-            if chance < 0.05:
-                tell(FeedLost(at=now, feed=STREAM, reason="cut"))
-            elif chance < 0.1:
-                tell(RuntimeStarted(at=now, version="0", broker="paper"))
-            elif belief.next_deadline is not None and belief.next_deadline <= now:
-                tell(ClockTicked(at=now))
-            tell(replace(item, at=now))
-            _nothing_beyond_what_traded(belief, broker)
-            proofs.note(item)
-            proofs.judge(belief)
-        broker.now = now + timedelta(seconds=1)
-        tell(FeedAcknowledged(at=broker.now, feed=STREAM))
-        tell(broker.snapshot())
-        tell(FeedRestored(at=broker.now, feed=STREAM))
-        equals_the_books(belief, broker)
-        holds_the_executions(belief, broker)
-        demand(belief.truth.open_gap is None, SURE, "a gap is open")
-        demand(belief.truth.last_result == "clean", SURE, belief.truth.last_result)
-        demand(not belief.drifts, SURE, "a drift is open")
-        demand(belief.trading_state is TradingState.ACTIVE, SURE, belief.trading_state)
-    except Violation as violation:
-        lived.violation = violation
-    except FAULTS_OF_REASONING as error:
-        lived.violation = fall(error)
-    return lived
+    for item in delivery(dice, [*broker.events, *seen]):
+        now += timedelta(milliseconds=dice.choice((1, 50, 2500, 16000)))
+        chance = dice.random()
+        if chance < 0.05:
+            tell(FeedLost(at=now, feed=STREAM, reason="cut"))
+        elif chance < 0.1:
+            tell(RuntimeStarted(at=now, version="0", broker="paper"))
+        elif belief.next_deadline is not None and belief.next_deadline <= now:
+            tell(ClockTicked(at=now))
+        tell(replace(item, at=now))
+        _nothing_beyond_what_traded(belief, broker)
+        proofs.note(item)
+        proofs.judge(belief)
+    broker.now = now + timedelta(seconds=1)
+    tell(FeedAcknowledged(at=broker.now, feed=STREAM))
+    tell(broker.snapshot())
+    tell(FeedRestored(at=broker.now, feed=STREAM))
+    equals_the_books(belief, broker)
+    holds_the_executions(belief, broker)
+    demand(belief.truth.open_gap is None, SURE, "a gap is open")
+    demand(belief.truth.last_result == "clean", SURE, belief.truth.last_result)
+    demand(not belief.drifts, SURE, "a drift is open")
+    demand(belief.trading_state is TradingState.ACTIVE, SURE, belief.trading_state)
 
 
 def _nothing_beyond_what_traded(belief: Belief, broker: PaperBroker) -> None:

@@ -106,7 +106,7 @@ class PaperBroker:
         """Execute a part; None when nothing is left to execute."""
         order = self.orders[number]
         quantity = min(Decimal(quantity), order.quantity - order.filled)
-        if quantity <= 0 or order.status in FINAL:
+        if quantity <= 0 or order.status in FINAL or order.status is OrderStatus.PENDING_NEW:
             return None
         self._tick()
         self.executions += 1
@@ -153,6 +153,30 @@ class PaperBroker:
         event = self._changed(old, ExecType.REPLACED)
         self._changed(new, ExecType.NEW)
         return event
+
+    def take_in_replace(self, number: int, quantity: int | Decimal, client_order_id: str) -> None:
+        """Answer for a replace before carrying it out: the new order waits, and the old one still works."""
+        old = self.orders[number]
+        new = PaperOrder(len(self.orders), old.symbol, old.side, Decimal(quantity), client_order_id, replaces=number)
+        new.status = OrderStatus.PENDING_NEW
+        self.orders.append(new)
+        self._changed(new, ExecType.PENDING_NEW)
+
+    def decide_replace(self, number: int, *, carried_out: bool) -> None:
+        """Carry out a replace that was taken in, unless its order has ended meanwhile; or refuse it."""
+        new = self.orders[number]
+        assert new.replaces is not None
+        old = self.orders[new.replaces]
+        if new.status in FINAL:
+            return
+        if carried_out and old.status not in FINAL:
+            old.status, old.replaced_by, new.status = OrderStatus.REPLACED, number, OrderStatus.NEW
+            self._changed(old, ExecType.REPLACED)
+            self._changed(new, ExecType.NEW)
+        else:
+            self._changed(old, ExecType.REPLACE_REJECTED)
+            new.status = OrderStatus.REJECTED
+            self._changed(new, ExecType.REJECTED)
 
     def bust(self, number: int, which: int = -1, *, ends: bool = True) -> OrderReported | None:
         """Annul an execution that stands, the newest unless told otherwise; what was filled `ends` as cancelled."""

@@ -176,7 +176,7 @@ class Belief:
         return [
             leg.client_order_id
             for order in self.open_orders.values()
-            if order.in_doubt is not None and (leg := order.legs[-1]).client_order_id is not None
+            if order.in_doubt is not None and (leg := order.pending or order.legs[-1]).client_order_id is not None
         ]
 
     def truth_lag_s(self, now: datetime) -> Decimal | None:

@@ -242,6 +242,14 @@ class Order:
                 return leg
         return legs[-1]
 
+    @property
+    def pending(self) -> Leg | None:
+        """The leg of a request that the broker has not spoken of; a stranger may have put a newer one behind it."""
+        for leg in reversed(self.legs):
+            if leg.broker_order_id is None and leg.presumed and leg.status not in TERMINAL:
+                return leg
+        return None
+
     def _knows(self, broker_order_id: BrokerOrderId | None) -> bool:
         return broker_order_id is not None and any(leg.broker_order_id == broker_order_id for leg in self.legs)
 

@@ -209,7 +209,7 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
 
 def _settle(order: Order, leg: Leg, kind: RequestKind) -> None:
     """An answer ends the request that it answers: events may have outrun it, and another replace be under way."""
-    if kind is not RequestKind.REPLACE or leg is order.legs[-1]:
+    if kind is not RequestKind.REPLACE or order.pending in (None, leg):
         order.settle_request(kind)
 
 
@@ -286,7 +286,7 @@ def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) 
     order = belief.orders[missing.order_id]
     if order.in_doubt is None or order.doubt_since is None or not missing.presumed:
         return
-    if missing.status in TERMINAL and missing is not order.legs[-1]:
+    if missing is not (order.pending or order.legs[-1]):
         return  # this one has come to nothing already; the doubt is about a later one
     enough_later = order.last_missed_at is None or event.started_at - order.last_missed_at >= LOOKUP_SETTLE
     if event.started_at - order.doubt_since >= LOOKUP_SETTLE and enough_later:
@@ -413,7 +413,7 @@ def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted)
     _open_gap(belief, changes, "process start", belief.truth.proved_at or event.at)
     unfinished = [order for order in belief.orders.values() if not order.is_terminal or order.in_flight is not None]
     for order in unfinished:
-        leg = order.legs[-1]
+        leg = order.pending or order.legs[-1]
         if order.in_flight is not None and order.in_flight is not RequestKind.CANCEL:
             # a replace of an order that has ended meanwhile counts too: its new leg may work at the broker
             _doubt(changes, order, leg, order.in_flight, "the process ended before the answer came")
@@ -459,7 +459,7 @@ def _cancel_overdue(belief: Belief, changes: Changes, order_id: OrderId) -> None
     reason = f"order {order_id} still stands {CANCEL_OVERDUE.seconds} s after its cancel was asked for"
     changes.alert("cancel_overdue", "warning", reason, symbol=order.symbol, order_id=order_id)
     tell(order, changes, "cancel_overdue", Source.RUNTIME, None, reason, changed=False)
-    _look_up(changes, order.legs[-1], changes.at)
+    _look_up(changes, order.pending or order.legs[-1], changes.at)
     request_cancel(changes, order)
     belief.set_timer(changes.at + CANCEL_OVERDUE, "cancel", order_id)
 

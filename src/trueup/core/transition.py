@@ -428,9 +428,9 @@ def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join
         elif join.terms_changed and leg.broker_order_id is not None:
             request_cancel(changes, order)
     if exec_type is _EXEC_REPLACE_REJECTED:
-        newest = order.legs[-1]  # a word about an older leg speaks of an older request
-        if newest.broker_order_id is None and newest.presumed and newest.replaces == leg.broker_order_id:
-            newest.status = _REJECTED
+        pending = order.pending  # a word about an older leg speaks of an older request
+        if pending is not None and pending.replaces == leg.broker_order_id:
+            pending.status = _REJECTED
             order.settle_request(_REPLACE_REQUEST)
     if leg.quantity is not None and leg.filled > leg.quantity and join.delta > 0:
         belief.count("overfills")
@@ -472,7 +472,7 @@ def _doubt_position(belief: Belief, changes: Changes, leg: Leg, why: str) -> Non
 def _clear_doubt(order: Order, leg: Leg) -> None:
     """A report ends the doubt about the request that made its leg; a cancel's doubt ends with the order's end."""
     order.settle_request(RequestKind.SUBMIT)
-    if leg is order.legs[-1]:
+    if order.pending is None:
         order.settle_request(RequestKind.REPLACE)
     if leg.status in TERMINAL:
         order.settle_request(RequestKind.CANCEL)
