@@ -1053,6 +1053,7 @@ def test_a_bust_of_another_match_on_the_same_terms_is_taken_back() -> None:
     assert (standing(into), into.residual) == ({"e-3": last}, 2)
     listed(into, second, last)
     assert standing(into) == {"e-2": second, "e-3": last}
+    assert not into.annulled
     assert not trade(into, report(S.FILLED, 10, version=5), second).fills
 
 
@@ -1071,6 +1072,8 @@ def test_what_is_not_listed_was_busted_and_what_waited_is_counted() -> None:
     ]
     assert standing(into) == {"e-2": told[0], "e-4": told[1]}
     assert (into.executed_value, dict(into.unplaced)) == (52, {})
+    found = into.executions[ExecutionId("e-4")]
+    assert (found.source, found.missed) == (Source.RECONCILE, False)
     assert (into.executions[ExecutionId("e-2")].learned_at, into.executions[ExecutionId("e-4")].learned_at) == (
         at(3),
         at(9),
@@ -1087,6 +1090,53 @@ def test_a_listed_execution_has_the_terms_that_the_list_gives_it() -> None:
     joined = listed(into, told)
     assert [(fill.price, fill.kind) for fill in joined.fills] == [(D("9.50"), "correction")]
     assert (standing(into), into.executed_value) == ({"e-1": told}, D("47.50"))
+
+
+def test_a_match_that_was_taken_for_an_earlier_one_gets_its_own_place() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 5, version=1), execution("e-1", 5, "9", cum=5))
+    trade(into, report(S.PARTIALLY_FILLED, 5, version=3), execution("e-2", 5, "9", cum=5))
+    bust(into, 0, 2)
+    assert (into.aliases, into.residual) == ({"e-2": "e-1"}, 5)
+    listed(into, execution("e-2", 5, "9", cum=5))
+    assert (list(standing(into)), into.aliases) == (["e-2"], {})
+
+
+def twins() -> Leg:
+    into = leg()
+    for name, total in (("e-1", 5), ("e-2", 10), ("e-3", 15)):
+        trade(into, report(S.PARTIALLY_FILLED, total, version=total), execution(name, 5, "9", cum=total))
+    return into
+
+
+def test_of_matches_on_the_same_terms_a_listed_one_is_that_of_its_name_then_that_of_its_total() -> None:
+    into = twins()
+    into.aliases[ExecutionId("list-1")] = ExecutionId("e-2")
+    join(into, report(S.PARTIALLY_FILLED, 10, version=20), source=Source.RECONCILE)
+    listed(into, execution("list-1", 5, "9", cum=5), execution("list-2", 5, "9", cum=15))
+    assert (list(standing(into)), into.aliases) == (["e-2", "e-3"], {"list-1": "e-2", "list-2": "e-3"})
+
+
+def test_a_name_that_stood_for_other_terms_is_not_followed() -> None:
+    into = twins()
+    into.aliases[ExecutionId("list-1")] = ExecutionId("e-2")
+    join(into, report(S.PARTIALLY_FILLED, 9, version=20), source=Source.RECONCILE)
+    listed(into, execution("list-1", 4, "9", cum=4), execution("e-3", 5, "9", cum=15))
+    assert list(standing(into)) == ["e-3", "list-1"]
+
+
+def test_a_stale_row_proves_nothing() -> None:
+    one = leg()
+    join(one, report(S.PARTIALLY_FILLED, 5, version=5), source=Source.RECONCILE)
+    join(one, report(S.PARTIALLY_FILLED, 3, version=3), source=Source.RECONCILE)
+    assert (one.filled, one.proved) == (5, at(5))
+
+
+def test_what_waits_is_a_difference() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 5, version=1), execution("e-1", 5, "9", cum=5))
+    into.unplaced[ExecutionId("e-2")] = into.executions[ExecutionId("e-1")]
+    assert differs(into, [execution("e-1", 5, "9")])
 
 
 @pytest.mark.parametrize("named", ["before", "now"])

@@ -575,7 +575,6 @@ def hold_execution(
     if name in leg.annulled:
         correction = leg.annulled[name]
         if correction is None:
-            leg.unplaced.pop(name, None)
             held.busted = True
             leg.executions[name] = held
             return
