@@ -835,6 +835,23 @@ async def test_a_poll_reads_an_open_group_by_its_parent(bench: Any, http_server:
     assert {report.broker_order_id: report.parent for report in snapshot.orders} == {"entry": None, "stop": "entry"}
 
 
+@pytest.mark.parametrize("scope", [SnapshotScope.FULL, SnapshotScope.ORDERS])
+@pytest.mark.parametrize("is_asked_for", [True, False])
+async def test_a_take_profit_that_its_own_stop_has_replaced_is_over(
+    bench: Any, http_server: Any, books: Books, scope: SnapshotScope, is_asked_for: bool
+) -> None:
+    target = raw_order("target", order_class="bracket", side="sell", status="replaced", replaced_by="next")
+    successor = raw_order("next", order_class="bracket", side="sell", replaces="target" if is_asked_for else None)
+    books.by_id = {"target": target, "next": successor}
+    async with http_server(books) as server:
+        request = SnapshotRequest(scope=scope, known=(BrokerOrderId("target"),))
+        snapshot = await broker_for(bench, server.url).snapshot(request)
+    told = {report.broker_order_id: (report.status, report.replaced_by) for report in snapshot.orders}
+    expected = (OrderStatus.REPLACED, "next") if is_asked_for else (OrderStatus.CANCELED, None)
+    assert told["target"] == expected
+    assert set(told) == {"target", "next"}
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -507,6 +507,23 @@ def test_a_quote_without_symbol_or_prices_is_unreadable(change: dict[str, Any]) 
         decode.quote({"S": "MSFT", "bp": 1, "ap": 2, **change}, AT, Counter())
 
 
+@pytest.mark.parametrize(
+    ("order_class", "replaced_by", "status"),
+    [
+        ("bracket", None, OrderStatus.CANCELED),
+        ("oco", None, OrderStatus.CANCELED),
+        ("bracket", "new-id", OrderStatus.REPLACED),
+        ("", None, OrderStatus.REPLACED),
+    ],
+)
+def test_a_member_of_a_group_that_nothing_replaces_has_ended(
+    order_class: str, replaced_by: str | None, status: OrderStatus
+) -> None:
+    raw = {**data_of("replaced")["order"], "replaced_by": replaced_by, "order_class": order_class}
+    report = decode.order_report(raw, Counter())
+    assert (report.status, report.raw_status) == (status, "replaced")
+
+
 def test_nested_legs_come_out_flat_and_name_their_parent() -> None:
     parent = data_of("new")["order"]
     leg = {**data_of("held")["order"]}

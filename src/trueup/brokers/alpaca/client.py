@@ -20,7 +20,7 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from trueup.brokers.alpaca import decode
-from trueup.brokers.alpaca.decode import Oddities
+from trueup.brokers.alpaca.decode import LINKED, Oddities
 from trueup.brokers.alpaca.rest import ClientOptions, ClientStats, Json, Lane, Rest
 from trueup.brokers.alpaca.untorn import Reading, adds_up, goes_back, stood_still
 from trueup.core.model import (
@@ -43,7 +43,6 @@ from trueup.ports import Clock, SnapshotRequest
 NEW_YORK = ZoneInfo("America/New_York")
 INSTANT = timedelta(microseconds=1)
 DUPLICATE_ID = "40010001"
-LINKED = ("bracket", "oco", "oto")
 TERMINAL = frozenset(
     {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED, OrderStatus.REPLACED}
 )
@@ -304,6 +303,7 @@ class AlpacaBroker:
         found_by_id = await _together(*(self._add_by_id(orders, order_id) for order_id in asked))
         orders.absent.update(order_id for order_id, found in zip(asked, found_by_id, strict=True) if not found)
         await self._add_legs(orders, since, looked_up=frozenset(missing))
+        await self._settle_takeovers(orders)
 
     async def _add_legs(self, orders: _Orders, since: datetime | None, *, looked_up: frozenset[BrokerOrderId]) -> None:
         """Legs of groups: flat lists show them late or never, and never say whose they are; nested ones do."""
@@ -318,6 +318,28 @@ class AlpacaBroker:
             and order_id not in looked_up
         ]
         await _together(*(self._add_by_id(orders, order_id) for order_id in groups))
+
+    async def _settle_takeovers(self, orders: _Orders) -> None:
+        """A take-profit whose stop has fired can be called replaced by it. It has ended: no successor is to come of it.
+
+        A replace that was asked for is told from that by its new order, which names the old one.
+        """
+        replaced = [
+            report
+            for report in orders.reports.values()
+            if report.status is OrderStatus.REPLACED and report.order_class in LINKED
+        ]
+        unread = [
+            report.replaced_by
+            for report in replaced
+            if report.replaced_by is not None and report.replaced_by not in orders.reports
+        ]
+        await _together(*(self._add_by_id(orders, order_id) for order_id in unread))
+        for report in replaced:
+            successor = None if report.replaced_by is None else orders.reports.get(report.replaced_by)
+            if successor is not None and successor.replaces != report.broker_order_id:
+                ended = replace(report, status=OrderStatus.CANCELED, replaced_by=None)
+                orders.reports[report.broker_order_id] = ended
 
     async def _add_by_id(self, orders: _Orders, order_id: BrokerOrderId) -> bool:
         body = await self._looked_up(Lane.READ, _order_path(order_id), {"nested": "true"})

@@ -42,6 +42,9 @@ Oddities = Counter[str]
 """How often something unexpected was met, by name; grows for as long as the process lives."""
 
 
+LINKED = ("bracket", "oco", "oto")
+"""The order classes whose orders stand and fall together."""
+
 MAGNITUDE_MAX = 30
 """Powers of ten beyond which a number is taken for garbage."""
 
@@ -255,11 +258,17 @@ def order_report(
         else:
             # Not known. Without a version the report can't take back what others have said was filled.
             filled, version = ZERO, None
+    status = _status(raw_status, filled, quantity, oddities)
+    replaced_by = BrokerOrderId(text(order.get("replaced_by"))) or None
+    order_class = text(order.get("order_class"))
+    if status is OrderStatus.REPLACED and replaced_by is None and order_class in LINKED:
+        # a take-profit whose stop has fired can be called replaced; nothing more will come of it
+        status = OrderStatus.CANCELED
     return OrderReport(
         broker_order_id=broker_order_id,
         symbol=symbol,
         side=side,
-        status=_status(raw_status, filled, quantity, oddities),
+        status=status,
         filled_quantity=filled,
         client_order_id=ClientOrderId(text(order.get("client_order_id"))) or None,
         order_type=_order_type(order, oddities),
@@ -274,9 +283,9 @@ def order_report(
         submitted_at=_instant_of(order, "submitted_at", oddities, "order"),
         filled_at=_instant_of(order, "filled_at", oddities, "order"),
         replaces=BrokerOrderId(text(order.get("replaces"))) or None,
-        replaced_by=BrokerOrderId(text(order.get("replaced_by"))) or None,
+        replaced_by=replaced_by,
         parent=parent,
-        order_class=text(order.get("order_class")),
+        order_class=order_class,
         reason=reason or text(order.get("reject_reason")),
     )
 
