@@ -447,6 +447,33 @@ def test_case_24_a_strangers_replace_ends_none_of_ours() -> None:
     assert (order.in_doubt, order.status, order.pending) == (None, S.NEW, None)
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_case_24_of_two_requests_on_one_chain_none_is_forgotten(found: bool) -> None:
+    desk, ours = replacing()
+    desk.tell(streamed(ExecType.NEW, report(S.NEW, version=3, broker_id="b-2", client_id="theirs"), when=3))
+    stranger = desk.of("b-2").order_id
+    desk.tell(ReplaceOrder(at=at(4), order_id=stranger, quantity=D(80)))
+    second = desk.wants(SendReplace)[-1].change.client_order_id
+    desk.tell(streamed(ExecType.REPLACED, report(S.REPLACED, version=5, replaced_by="b-2"), when=5))
+    order = desk.of()
+    assert [leg.client_order_id for leg in order.asked] == [ours, second]
+    restarted(desk)
+    assert order.in_doubt is REPLACE
+    assert [effect.client_order_id for effect in desk.wants(FindOrder)] == [second]
+    if found:
+        row = report(S.NEW, version=6, broker_id="b-3", client_id=second, quantity=80, replaces="b-2")
+        desk.find(row, client_id=second, started=106)
+    else:
+        for when in (106, 112):
+            desk.find(None, client_id=second, started=when)
+    assert (order.in_doubt, [leg.client_order_id for leg in order.asked]) == (REPLACE, [ours])
+    assert ours in [effect.client_order_id for effect in desk.wants(FindOrder)], "it is asked for in its turn"
+    for when in (118, 124):
+        assert order.in_doubt is REPLACE
+        desk.find(None, client_id=ours, started=when)
+    assert (order.in_doubt, order.asked, order.status) == (None, [], S.NEW)
+
+
 def test_case_24_an_answer_about_an_older_replace_counts_nothing_for_a_later_one() -> None:
     desk, first = replacing()
     desk.answer(REFUSED, kind=REPLACE, client_id=first, message="too late", when=3)

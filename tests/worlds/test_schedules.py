@@ -57,7 +57,7 @@ def test_seeds_in_which_an_inferred_bust_kept_shares(seed: int) -> None:
     assert live(seed).violation is None
 
 
-@pytest.mark.parametrize("seed", [920, 2012, 2676, 3128, 12660])
+@pytest.mark.parametrize("seed", [3696, 5652, 6760, 7076, 9264, 39952])
 def test_seeds_in_which_a_strangers_replace_ended_ours(seed: int) -> None:
     """A request whose answer was never heard was neither in flight nor in doubt."""
     assert live(seed).violation is None

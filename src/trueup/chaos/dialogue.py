@@ -128,7 +128,7 @@ class Dialogue:
             order = self._belief.orders[leg.order_id]
             if leg.status is OrderStatus.DENIED or leg.broker_order_id is not None:
                 continue  # looked up and not found, as often as it takes; or taken for what replaced the same order
-            is_held = kind in (order.in_flight, order.in_doubt) and leg is order.pending
+            is_held = kind in (order.in_flight, order.in_doubt) and any(leg is asked for asked in order.asked)
             demand(is_held, UNHEARD, f"{name} is {leg.status}, and {order.order_id} is {order.status}")
 
     def _now(self) -> None:
@@ -301,8 +301,15 @@ class Dialogue:
             self._broker.fill(number, self._dice.choice((2, 5, 99)), self._dice.choice(PRICES))
 
     def _annul(self) -> None:
-        if self._broker.orders:
-            self._broker.bust(self._dice.randrange(len(self._broker.orders)), ends=False)
+        if not self._broker.orders:
+            return
+        number = self._dice.randrange(len(self._broker.orders))
+        matches = len(self._broker.orders[number].live)
+        which = self._dice.randrange(max(matches, 1))
+        if self._dice.random() < 0.6:
+            self._broker.bust(number, which, ends=False)
+        else:
+            self._broker.correct(number, which, self._dice.choice(PRICES), self._dice.choice((1, 99)))
 
     def _meddle(self) -> None:
         """Another client of the same account."""
@@ -379,18 +386,18 @@ class Dialogue:
 WEIGHTS = {
     "_wish": 6,
     "_change": 14,
-    "_take_back": 2,
+    "_take_back": 4,
     "_switch": 0.4,
     "_send": 20,
     "_arrive_late": 3,
     "_decide": 6,
-    "_send_cancel": 3,
+    "_send_cancel": 9,
     "_look_up": 4,
     "_look": 2,
     "_answer_comes": 22,
     "_event_comes": 20,
     "_trade": 7,
-    "_annul": 2,
+    "_annul": 3,
     "_meddle": 2,
     "_cut": 0.8,
     "_be_restored": 1,

@@ -243,12 +243,15 @@ class Order:
         return legs[-1]
 
     @property
+    def asked(self) -> list[Leg]:
+        """The legs of requests that the broker has not spoken of; two when both ends of one chain are to change."""
+        return [leg for leg in self.legs if leg.broker_order_id is None and leg.presumed and leg.status not in TERMINAL]
+
+    @property
     def pending(self) -> Leg | None:
-        """The leg of a request that the broker has not spoken of; a stranger may have put a newer one behind it."""
-        for leg in reversed(self.legs):
-            if leg.broker_order_id is None and leg.presumed and leg.status not in TERMINAL:
-                return leg
-        return None
+        """The newest of them; another client's replace may have put a leg behind it."""
+        asked = self.asked
+        return asked[-1] if asked else None
 
     def _knows(self, broker_order_id: BrokerOrderId | None) -> bool:
         return broker_order_id is not None and any(leg.broker_order_id == broker_order_id for leg in self.legs)

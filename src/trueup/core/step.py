@@ -209,7 +209,7 @@ def _on_request_answered(belief: Belief, changes: Changes, event: RequestAnswere
 
 def _settle(order: Order, leg: Leg, kind: RequestKind) -> None:
     """An answer ends the request that it answers: events may have outrun it, and another replace be under way."""
-    if kind is not RequestKind.REPLACE or order.pending in (None, leg):
+    if kind is not RequestKind.REPLACE or all(asked is leg for asked in order.asked):
         order.settle_request(kind)
 
 
@@ -298,8 +298,12 @@ def _on_order_looked_up(belief: Belief, changes: Changes, event: OrderLookedUp) 
         return
     # presumed: should the broker ever speak of this order, its word overrules ours
     missing.status = OrderStatus.DENIED
-    kind = order.in_doubt
-    order.settle_request(kind)
+    kind, other = order.in_doubt, order.pending
+    if other is None:
+        order.settle_request(kind)
+    else:
+        order.lookups_missed, order.last_missed_at, order.doubt_since = 0, None, event.at
+        _look_up(changes, other, event.at)
     if missing.replaces is not None:  # should it have worked under another name, the old order says so
         changes.effects.append(FindOrder(broker_order_id=missing.replaces))
     order.updated_at, order.source = event.at, Source.LOOKUP

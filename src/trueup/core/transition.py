@@ -420,6 +420,9 @@ def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join
     order.absent_since = None
     if order.in_doubt is not None or order.in_flight is not None:
         _clear_doubt(order, leg)
+        other = order.pending if join.terms_changed and order.in_doubt is _REPLACE_REQUEST else None
+        if other is not None:
+            changes.effects.append(FindOrder(client_order_id=other.client_order_id))
     if leg.replaced_by is not None or leg.replaces is not None:
         order = _follow_chain(belief, changes, order, leg)
     if order.cancel_wanted:
@@ -472,7 +475,7 @@ def _doubt_position(belief: Belief, changes: Changes, leg: Leg, why: str) -> Non
 def _clear_doubt(order: Order, leg: Leg) -> None:
     """A report ends the doubt about the request that made its leg; a cancel's doubt ends with the order's end."""
     order.settle_request(RequestKind.SUBMIT)
-    if order.pending is None:
+    if not order.asked:
         order.settle_request(RequestKind.REPLACE)
     if leg.status in TERMINAL:
         order.settle_request(RequestKind.CANCEL)
