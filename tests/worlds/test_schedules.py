@@ -19,7 +19,6 @@ TROUBLES = [
     "cancel refused",
     "not found",
     "replace accepted",
-    "replace not_sent",
     "replace refused",
     "replace unknown",
     "submit not_sent",
