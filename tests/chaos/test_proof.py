@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -101,6 +103,39 @@ def test_a_run_can_be_split_and_goes_on_where_it_was_left(lived: Tally) -> None:
     parts = total(Run(seed=11, schedules=25), 1)
     parts.add(total(Run(seed=11, schedules=35, first=25), 1))
     assert (parts.schedules, parts.steps, parts.harm) == (lived.schedules, lived.steps, lived.harm)
+
+
+def test_no_process_is_left_behind_by_a_run_that_is_killed() -> None:
+    command = [sys.executable, "-m", "trueup", "chaos", "--schedules", "100000", "--jobs", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        try:
+            workers = eventually(lambda: [name for name in children_of(run.pid) if "spawn_main" in command_of(name)], 2)
+        finally:
+            run.kill()
+    eventually(lambda: [worker for worker in workers if "spawn_main" not in command_of(worker)], 2)
+
+
+def eventually(look: Callable[[], list[int]], count: int) -> list[int]:
+    """What it finds once it finds so many; gives up after a minute."""
+    for _ in range(1200):
+        found = look()
+        if len(found) >= count:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{len(found)} of {count}")
+
+
+def children_of(parent: int) -> list[int]:
+    listed = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(name) for name in listed.read_text().split()] if listed.exists() else []
+
+
+def command_of(process: int) -> str:
+    """Empty for one that has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_schedules_have_seeds_of_their_own() -> None:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import os
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
+from multiprocessing.process import BaseProcess
 
 from trueup.chaos import cores, life
 from trueup.chaos.plan import SHORT_S, plan, schedule_seed
@@ -98,8 +101,17 @@ def prepare() -> None:
     """Make this process fit for it: lives are loud, and leave many circles behind that need no hurry."""
     for name in ("trueup", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     gc.freeze()
     gc.set_threshold(5_000, 20, 100)  # so that what a life makes stays in the caches
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """A pool whose owner was killed would wait for work for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def live_batch(run: Run, numbers: range) -> Tally:
