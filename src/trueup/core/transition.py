@@ -283,6 +283,8 @@ def transit_lists(
         if leg is None or leg.version != report.version or leg.filled != report.filled_quantity:
             continue  # something newer was told; the list cannot know of it
         listed = by_order.get(report.broker_order_id, [])
+        if not listed and leg.filled:
+            continue
         if sum((execution.quantity for execution in listed), ZERO) != leg.filled or not differs(leg, listed):
             continue
         listed.sort(key=lambda execution: (execution.cum_quantity or ZERO, execution.at))
