@@ -27,7 +27,10 @@ from trueup.core.model import (
 from trueup.errors import BrokerUnavailable, FeedEnded, OutcomeUnknown, RateLimited, RequestRefused
 from trueup.ports import FeedItem, SnapshotRequest
 from trueup.simulator.broker import LINE_LIMIT, REFUSED_PAUSE_S, Delays, InProcess
-from trueup.simulator.model import FillModel
+from trueup.simulator.model import FillModel, OrderClass, OrderRequest, StopLoss
+from trueup.simulator.model import OrderType as TheirType
+from trueup.simulator.model import Side as TheirSide
+from trueup.simulator.model import TimeInForce as TheirTime
 
 BY_HAND = FillModel(ack_latency_ms=0, cancel_latency_ms=0, replace_latency_ms=0, is_manual=True)
 FULL = SnapshotRequest(scope=SnapshotScope.FULL)
@@ -318,6 +321,51 @@ def test_what_the_exchange_does_not_offer_is_refused(terms: dict[str, Any]) -> N
     async def main(sim: InProcess) -> None:
         with pytest.raises(RequestRefused, match="does not offer"):
             await sim.broker.submit(order(**terms))
+
+    beside({}, main)
+
+
+# --- order groups ---
+
+
+def test_a_group_of_another_client_is_told_as_the_wire_tells_it() -> None:
+    async def main(sim: InProcess) -> None:
+        heard = await listening(sim)
+        sim.world.move("AAPL", D(200), 3600)
+        request = OrderRequest(
+            symbol="AAPL",
+            side=TheirSide.BUY,
+            type=TheirType.MARKET,
+            time_in_force=TheirTime.GTC,
+            qty=D(10),
+            order_class=OrderClass.BRACKET,
+            take_profit_price=D(210),
+            stop_loss=StopLoss(stop_price=D(190)),
+        )
+        entry = sim.act(lambda market, at: market.submit(request, at, is_external=True))
+        target, stop = sim.exchange.view().legs(entry)
+        await VirtualClock().sleep(1)
+        snapshot = await sim.broker.snapshot(FULL)
+        told = {report.broker_order_id: (report.parent, report.status, report.raw_status) for report in snapshot.orders}
+        assert told == {
+            entry.id: (None, OrderStatus.NEW, "new"),
+            target.id: (entry.id, OrderStatus.PENDING_NEW, "held"),
+            stop.id: (entry.id, OrderStatus.PENDING_NEW, "held"),
+        }
+        assert {report.order_class for report in snapshot.orders} == {"bracket"}
+        sim.act(lambda market, at: market.fill(entry.id, at))
+        sim.act(lambda market, at: market.fill(target.id, at))
+        await VirtualClock().sleep(1)
+        events = [item for item in heard.items if isinstance(item, OrderReported)]
+        # What is held is not heard of: not that the stop came, and not that it went.
+        assert [(event.report.broker_order_id, event.exec_type) for event in events[2:]] == [
+            (entry.id, ExecType.TRADE),
+            (target.id, ExecType.NEW),
+            (target.id, ExecType.TRADE),
+        ]
+        assert {(event.report.parent, event.report.order_class) for event in events} == {(None, "bracket")}
+        after = await sim.broker.snapshot(FULL)
+        assert [report.status for report in after.orders] == ["FILLED", "FILLED", "CANCELED"]
 
     beside({}, main)
 
