@@ -749,14 +749,16 @@ def differs(leg: Leg, listed: list[Execution]) -> bool:
     """True when what we hold is not just what a complete list names; to know one by another name is no difference."""
     if leg.filled != leg.executed or leg.unplaced:
         return True
-    names = set()
+    names = []
     for execution in listed:
-        name = leg.aliases.get(execution.execution_id, execution.execution_id)
+        name = execution.execution_id
+        if leg.aliases:
+            name = leg.aliases.get(name, name)
         held = leg.executions.get(name)
-        if held is None or held.busted or not _same_terms(held.execution, execution) or name in names:
+        if held is None or held.busted or not _same_terms(held.execution, execution):
             return True
-        names.add(name)
-    return False
+        names.append(name)
+    return len(names) > 1 and len(set(names)) < len(names)
 
 
 def take_list(leg: Leg, listed: list[Execution], *, source: Source, at: datetime, missed: bool) -> Join:

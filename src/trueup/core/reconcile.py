@@ -81,11 +81,12 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
         _merge_row(belief, changes, report, event.source, finding)
     if snapshot.positions is not None:
         _young_orders(belief, snapshot, finding)
+    differing: list[OrderReport] = []
     if snapshot.scope is SnapshotScope.FULL and event.source is Source.RECONCILE:
-        transit_lists(belief, changes, snapshot.orders, snapshot.executions)
+        differing = transit_lists(belief, changes, snapshot.orders, snapshot.executions)
     transit_executions(belief, changes, snapshot.executions, source=event.source)
-    if snapshot.scope is SnapshotScope.FULL:
-        transit_fallen_totals(belief, changes, snapshot.orders, snapshot.executions)
+    if differing:
+        transit_fallen_totals(belief, changes, differing, snapshot.executions)
     for broker_order_id in snapshot.absent:
         leg = belief.by_broker.get(broker_order_id)
         if leg is not None and leg.status not in TERMINAL:

@@ -270,24 +270,31 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             tell(order, changes, ExecType.TRADE, source, new[-1].at, fills=tuple(join.fills))
 
 
+_NO_EXECUTIONS: list[Execution] = []
+
+
 def transit_lists(
     belief: Belief, changes: Changes, reports: tuple[OrderReport, ...], executions: tuple[Execution, ...]
-) -> None:
-    """Where a full look's list makes up the total of an order, that list is what we hold of it."""
+) -> list[OrderReport]:
+    """Where a full look's list makes up the total of an order, that list is what we hold of it.
+
+    Returns the rows of the orders that still differ from it.
+    """
     by_order: dict[BrokerOrderId, list[Execution]] = {}
     for execution in executions:
         by_order.setdefault(execution.broker_order_id, []).append(execution)
+    differing: list[OrderReport] = []
     missed = belief.truth.feeds[FeedName.BROKER_EVENTS].status is not FeedStatus.UP
     for report in reports:
         leg = belief.by_broker.get(report.broker_order_id)
-        if leg is None or leg.version != report.version or leg.filled != report.filled_quantity:
-            continue  # something newer was told; the list cannot know of it
-        listed = by_order.get(report.broker_order_id, [])
-        if not listed and leg.filled:
+        listed = by_order.get(report.broker_order_id, _NO_EXECUTIONS)
+        if leg is None or (not listed and leg.filled == leg.executed and not leg.unplaced) or not differs(leg, listed):
             continue
-        if sum((execution.quantity for execution in listed), ZERO) != leg.filled or not differs(leg, listed):
+        is_current = leg.version == report.version and leg.filled == report.filled_quantity
+        if not is_current or sum((execution.quantity for execution in listed), ZERO) != leg.filled:
+            differing.append(report)  # something newer was told, of which the list cannot know; or it begins too late
             continue
-        listed.sort(key=lambda execution: (execution.cum_quantity or ZERO, execution.at))
+        listed = sorted(listed, key=lambda execution: (execution.cum_quantity or ZERO, execution.at))
         join = take_list(leg, listed, source=Source.RECONCILE, at=changes.at, missed=missed)
         order = belief.orders[leg.order_id]
         if join.changed:
@@ -297,6 +304,7 @@ def transit_lists(
                 tell(order, changes, ExecType.TRADE_CANCEL, Source.RECONCILE, report.version, fills=fills)
             else:
                 tell(order, changes, ExecType.TRADE, Source.RECONCILE, listed[-1].at, fills=fills)
+    return differing
 
 
 def _after_executions(
@@ -311,7 +319,7 @@ def _after_executions(
 
 
 def transit_fallen_totals(
-    belief: Belief, changes: Changes, reports: tuple[OrderReport, ...], executions: tuple[Execution, ...]
+    belief: Belief, changes: Changes, reports: list[OrderReport], executions: tuple[Execution, ...]
 ) -> None:
     """Where the broker's total fell below the executions that we hold, find the busts that nobody told us of."""
     listed: frozenset[ExecutionId] | None = None
