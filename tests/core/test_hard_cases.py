@@ -512,6 +512,19 @@ def test_case_26_a_cancel_without_an_answer_is_never_taken_for_done() -> None:
     assert state(desk) == (S.FILLED, 100, 100)
 
 
+def test_case_26_the_order_is_asked_for_and_not_a_replace_that_came_to_nothing() -> None:
+    desk, name = replacing()
+    desk.answer(REFUSED, kind=REPLACE, client_id=name, message="too late", when=3)
+    desk.tell(CancelOrder(at=at(4), order_id=desk.of().order_id))
+    desk.answer(UNKNOWN, kind=CANCEL, when=5)
+    assert desk.of().in_doubt is CANCEL
+    restarted(desk)
+    assert {effect.broker_order_id for effect in desk.wants(FindOrder)} == {"b-1"}
+    desk.effects.clear()
+    desk.tell(ClockTicked(at=at(200)))
+    assert {effect.broker_order_id for effect in desk.wants(FindOrder)} == {"b-1"}, "overdue, and asked for again"
+
+
 def test_case_27_a_cancel_that_is_only_asked_for_lets_fills_through() -> None:
     desk = working()
     desk.tell(CancelOrder(at=at(2), order_id=desk.of().order_id))

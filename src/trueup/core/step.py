@@ -426,7 +426,7 @@ def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted)
             order.lookups_missed = 0
             order.last_missed_at = None
             order.doubt_since = event.at
-            _look_up(changes, leg, event.at)
+            _look_up(changes, order.leg if order.in_doubt is _CANCEL_REQUEST else leg, event.at)
         if order.cancel_wanted:
             order.cancel_wanted = False
             _want_cancel(belief, changes, order, "asked for before the process started")
@@ -463,7 +463,7 @@ def _cancel_overdue(belief: Belief, changes: Changes, order_id: OrderId) -> None
     reason = f"order {order_id} still stands {CANCEL_OVERDUE.seconds} s after its cancel was asked for"
     changes.alert("cancel_overdue", "warning", reason, symbol=order.symbol, order_id=order_id)
     tell(order, changes, "cancel_overdue", Source.RUNTIME, None, reason, changed=False)
-    _look_up(changes, order.pending or order.legs[-1], changes.at)
+    _look_up(changes, order.leg, changes.at)
     request_cancel(changes, order)
     belief.set_timer(changes.at + CANCEL_OVERDUE, "cancel", order_id)
 
