@@ -177,6 +177,18 @@ def test_only_force_fills_both_exits() -> None:
     assert scene.qty == -10
 
 
+def test_a_group_that_is_left_to_the_operator_moves_by_nobody_else() -> None:
+    scene = Scene()
+    entry = group(scene, held=True)
+    assert statuses(scene, entry) == ["new", "held", "held"]
+    scene.exchange.fill(entry.id, after(1))
+    for place, last in enumerate(("115", "90")):
+        scene.exchange.set_quote(quote(last, str(d(last) + 1)), after(2 + place))
+    assert statuses(scene, entry) == ["filled", "new", "held"]
+    scene.exchange.fill(legs(scene, entry)[1].id, after(9))
+    assert statuses(scene, entry) == ["filled", "canceled", "filled"]
+
+
 def test_a_gap_through_both_exits_fills_one() -> None:
     scene = Scene(replace(PROMPT, fill_latency_ms=100))
     entry = group(scene)
@@ -400,6 +412,18 @@ def test_a_replace_that_its_group_overtakes_is_refused() -> None:
     new = scene.exchange.replace(stop.id, ReplaceRequest(stop_price=d(98)), after(2))
     scene.exchange.fill(target.id, after(3))
     assert (scene.now(stop).status, scene.now(new).status) == (Status.CANCELED, Status.REJECTED)
+
+
+def test_what_is_to_replace_a_member_trades_no_sooner_than_it_has() -> None:
+    scene = Scene(replace(PROMPT, replace_latency_ms=100, cancel_latency_ms=200))
+    entry = group(scene, kind="limit", limit="90", stop="80")
+    new = scene.exchange.replace(entry.id, ReplaceRequest(limit_price=d(101)), after(1))
+    with pytest.raises(Refused, match="waits until the one that it replaces has yielded"):
+        scene.exchange.fill(new.id, after(2))
+    scene.exchange.cancel(new.id, after(3))
+    scene.exchange.set_quote(quote("99.99", "100.01", "100"), after(4))
+    assert scene.now(new).filled_qty == 0
+    assert statuses(scene, entry) == ["pending_replace", "held", "held"]
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,18 @@ REFUSALS = [
         "take_profit.limit_price must be >= base_price + 0.01",
     ),
     ({"legs": [{"symbol": "X"}]}, 422, 40010001, "legs is not offered"),
+    (
+        {"order_class": "oto", "take_profit": {"limit_price": "9000"}, "qty": None, "notional": "100"},
+        422,
+        42210000,
+        "fractional orders must be simple orders",
+    ),
+    (
+        {"order_class": "oto", "take_profit": {"limit_price": "9000"}, "extended_hours": "true"},
+        422,
+        42210000,
+        "extended hours orders must be simple orders",
+    ),
     ({"client_order_id": "x" * 129}, 422, 40010001, "1 to 128 characters"),
 ]
 

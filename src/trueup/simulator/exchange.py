@@ -1084,9 +1084,14 @@ class Exchange:
         return order.group is None or self._groups[order.id].lets_work(order.group.role)
 
     def _may_match(self, order: Order) -> bool:
-        """True when a member may be compared with a quote: it works, or is a stop beside a working take-profit."""
+        """True when a member may be compared with a quote: it works, or is a stop beside a working take-profit.
+
+        What is to replace a member is none yet.
+        """
         assert order.group is not None
         group = self._groups[order.id]
+        if order.id not in group.members():
+            return False
         if group.lets_work(order.group.role):
             return order.status in WORKABLE
         if group.stop != order.id or group.target is None or not group.is_armed:
@@ -1135,15 +1140,15 @@ class Exchange:
                 self._rest(name, at, self.fill_model.fill_latency_ms)
 
     def _let_leg_fill(self, order: Order, at: datetime) -> None:
-        """Make way for an explicit fill of a leg, or refuse it while the leg must not work."""
-        if self._works(order):
+        """Make way for an explicit fill of a member, or refuse it while the member must not work."""
+        is_member = order.id in self._groups[order.id].members()
+        if is_member and self._works(order):
             return
         if not self._may_match(order):
-            raise Refused(
-                422,
-                UNPROCESSABLE,
-                "this leg waits until its entry is filled and its take-profit works; send forced=true to fill it",
-            )
+            told = "this leg waits until its entry is filled and its take-profit works"
+            if not is_member:
+                told = "this order waits until the one that it replaces has yielded"
+            raise Refused(422, UNPROCESSABLE, f"{told}; send forced=true to fill it")
         self._take_over(order, at)
 
     def _take_over(self, stop: Order, at: datetime) -> Order:
