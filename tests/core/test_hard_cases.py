@@ -6,6 +6,7 @@ asserted is what is right.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -617,6 +618,20 @@ def test_case_37_a_holding_that_is_missing_at_the_broker() -> None:
     assert desk.shares() == 10, "one complete answer is not enough"
     desk.tell(snapshot(when=63))
     assert desk.shares() == 0
+
+
+def test_case_38_a_parent_that_only_a_list_names_is_learned() -> None:
+    desk = working()
+    child = report(S.NEW, version=3, broker_id="b-2", client_id="made-by-broker", side=Side.SELL)
+    desk.tell(streamed(ExecType.NEW, child, when=3))
+    assert desk.of("b-2").parent is None
+    named = replace(child, parent=BrokerOrderId("b-1"), order_class="bracket")
+    outcome = desk.tell(snapshot(named, when=4, scope=ORDERS, source=Source.POLL))
+    order = desk.of("b-2")
+    assert (order.parent, order.order_class, order.status) == ("b-1", "bracket", S.NEW)
+    assert order.order_id in outcome.changes.orders, "it is shown"
+    polled(desk, replace(named, parent=BrokerOrderId("b-9")), when=5)
+    assert order.parent == "b-1"
 
 
 def test_case_38_bracket_children_belong_to_their_parent_and_close_the_position() -> None:

@@ -126,6 +126,7 @@ def _merge_row(belief: Belief, changes: Changes, report: OrderReport, source: So
         and leg.status is report.status
         and not leg.presumed
         and report.version is not None
+        and (report.parent is None or belief.orders[leg.order_id].parent is not None)
     ):
         order = belief.orders[leg.order_id]
         order.confirmed_at = changes.at

@@ -176,6 +176,9 @@ def transit(
     counts = not leg.presumed or order.origin != "external" or (belief.baseline_at is not None and not late)
     # by position, as everything that runs for every input: names cost the call as much again
     join = join_report(leg, report, execution, source, at, exec_type, refers_to, missed and counts)
+    if report.parent is not None and order.parent is None:  # a stream's events don't name it, lists do
+        order.parent, order.order_class = report.parent, report.order_class
+        join.terms_changed = True
     if late and leg.opening + join.delta >= 0:
         _leave_to_the_opening(belief, leg, join)
     elif join.fills or join.delta or join.restated:
