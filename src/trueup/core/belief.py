@@ -72,7 +72,6 @@ class Retired(NamedTuple):
 
     filled: Decimal
     average_price: Decimal
-    opening: Decimal
 
 
 @dataclass(slots=True)
@@ -210,7 +209,7 @@ class Belief:
                 if leg.broker_order_id is not None:
                     self.by_broker.pop(leg.broker_order_id, None)
                     average = leg.value / leg.filled if leg.filled else ZERO
-                    self.retired[leg.broker_order_id] = Retired(leg.filled, average, leg.opening)
+                    self.retired[leg.broker_order_id] = Retired(leg.filled, average)
         for symbol, legs in symbols.items():
             gone = set(map(id, legs))
             self.legs_by_symbol[symbol] = [leg for leg in self.legs_by_symbol[symbol] if id(leg) not in gone]
