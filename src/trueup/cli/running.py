@@ -211,7 +211,7 @@ def simulate(
             emit({"event": "ready", "url": url, "port": actual, "seed": seed})
             sys.stdout.flush()
         else:
-            note(f"the simulated exchange is at {url} · seed {seed} · key {key} · mischief: `trueup sim --help`")
+            note(f"the simulated exchange is at {url} · seed {seed} · key {key}, secret {secret} · mischief: `trueup sim --help`")
 
     work = bootstrap.simulate(simulation, ready=ready, with_parent=with_parent)
     raise typer.Exit(run_until_stopped(work, ignore_interrupt=with_parent))
