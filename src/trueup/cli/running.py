@@ -211,7 +211,8 @@ def simulate(
             emit({"event": "ready", "url": url, "port": actual, "seed": seed})
             sys.stdout.flush()
         else:
-            note(f"the simulated exchange is at {url} · seed {seed} · key {key}, secret {secret} · mischief: `trueup sim --help`")
+            keys = f"key {key}, secret {secret}"
+            note(f"the simulated exchange is at {url} · seed {seed} · {keys} · mischief: `trueup sim --help`")
 
     work = bootstrap.simulate(simulation, ready=ready, with_parent=with_parent)
     raise typer.Exit(run_until_stopped(work, ignore_interrupt=with_parent))
