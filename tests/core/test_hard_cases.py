@@ -499,6 +499,16 @@ def test_case_25_the_reply_to_a_replace_is_lost_and_the_old_order_fills() -> Non
     assert desk.of().is_terminal
 
 
+def test_case_25_a_refusal_told_after_the_end_leaves_nothing_open() -> None:
+    desk, name = replacing()
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=name, when=3)
+    ended = report(S.CANCELED, version=4)
+    desk.tell(streamed(ExecType.CANCELED, ended, when=4))
+    assert list(desk.belief.open_orders) == [desk.of().order_id], "the new order may work"
+    desk.tell(streamed(ExecType.REPLACE_REJECTED, ended, when=5))
+    assert (desk.of().in_doubt, list(desk.belief.open_orders)) == (None, [])
+
+
 def test_case_26_a_cancel_without_an_answer_is_never_taken_for_done() -> None:
     desk = working()
     desk.tell(CancelOrder(at=at(2), order_id=desk.of().order_id))

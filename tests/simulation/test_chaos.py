@@ -69,6 +69,7 @@ def test_one_seed_is_one_life() -> None:
         196608807002150,  # a listed execution of before two busts raised the total above what the same look had proven
         140525405460163,  # a late reply to one replace ended another, which a crash then forgot
         18998819769776,  # a late refusal of one replace was taken for that of a later one
+        78335708427943,  # an order that only a doubt had kept open stayed among the open ones
         20803881585188,  # a bust that nobody told left an execution that a negative rest took back
     ],
 )

@@ -54,6 +54,7 @@ PRICES = ("9.50", "10", "10.37")
 
 UNHEARD = "a request without an answer is in flight or in doubt"
 ONE_SEND = "no request is sent twice"
+LISTS = "the open orders are those that have not ended"
 SURE = "one clean look at the end leaves no doubt"
 ARRIVED = "no order at the exchange is said never to have arrived"
 
@@ -100,6 +101,7 @@ class Dialogue:
                 case FindOrder():
                     self._finds.append(effect)
         self._judge_requests()
+        self._judge_lists()
 
     def _note(self, name: str, kind: RequestKind) -> None:
         demand(name not in self._sent, ONE_SEND, name)
@@ -130,6 +132,12 @@ class Dialogue:
                 continue  # looked up and not found, as often as it takes; or taken for what replaced the same order
             is_held = kind in (order.in_flight, order.in_doubt) and any(leg is asked for asked in order.asked)
             demand(is_held, UNHEARD, f"{name} is {leg.status}, and {order.order_id} is {order.status}")
+
+    def _judge_lists(self) -> None:
+        belief = self._belief
+        unfinished = {name for name, order in belief.orders.items() if not order.is_terminal}
+        listed = set(belief.open_orders)
+        demand(listed == unfinished, LISTS, f"{sorted(listed ^ unfinished)}")
 
     def _now(self) -> None:
         self._broker.now += timedelta(milliseconds=1)

@@ -195,8 +195,8 @@ def transit(
         tell(order, changes, exec_type, source, broker_at or report.version, text, join.changed, fills)
     if source is _FROM_STREAM and belief.expectations:
         _meet_expectation(belief, leg, report)
-    if join.status_changed or leg.status not in TERMINAL:
-        belief.index(order)
+    if join.status_changed or leg.status not in TERMINAL or order.order_id in belief.open_orders:
+        belief.index(order)  # also where a word about a finished leg has ended the doubt that kept the order open
     return leg
 
 
