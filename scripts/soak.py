@@ -33,7 +33,8 @@ def main() -> int:
     record = ROOT / "build" / "soak" / f"{kind}-seed-{arguments.seed}.jsonl"
     record.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()] if record.exists() else []
-    lived = arguments.first + sum(line["schedules"] for line in lines if line["first"] >= arguments.first)
+    lines = [line for line in lines if line["first"] >= arguments.first]
+    lived = arguments.first + sum(line["schedules"] for line in lines)
     violations = sum(line["violations"] for line in lines)
     if lines:
         print(f"{lived:,} were lived already, {violations} violations; going on", flush=True)

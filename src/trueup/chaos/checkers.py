@@ -15,6 +15,7 @@ from typing import Any
 
 from trueup.bus.codec import encode
 from trueup.bus.memory import MemoryBus
+from trueup.chaos.paper import HELD
 from trueup.chaos.violation import demand
 from trueup.core.belief import Belief
 from trueup.core.model import BrokerOrderId, OrderId, OrderStatus
@@ -29,7 +30,6 @@ from trueup.simulator.exchange import Exchange
 from trueup.simulator.model import Refused
 
 BOOKS = "belief equals the books once healed"
-HELD = "every execution is held once"
 CAUSE = "no position is trued up without a cause"
 ONE_SEND = "no request reaches the exchange twice"
 WORD = "every request ends by the broker's word"

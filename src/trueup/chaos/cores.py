@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from trueup.chaos.dialogue import Dialogue
-from trueup.chaos.paper import EPOCH, PaperBroker, equals_the_books, holds_the_executions
+from trueup.chaos.judge import BACKWARDS, ONCE
+from trueup.chaos.paper import (
+    EPOCH,
+    PRICES,
+    SURE,
+    SYMBOLS,
+    PaperBroker,
+    equals_the_books,
+    holds_the_executions,
+)
 from trueup.chaos.violation import FAULTS_OF_REASONING, Violation, demand, fall
 from trueup.core.belief import Belief, new_belief
 from trueup.core.events import (
@@ -40,12 +49,6 @@ from trueup.ports import Input
 from trueup.simulator.faults import Random, seeded
 
 STREAM = FeedName.BROKER_EVENTS
-PRICES = ("9.50", "10", "10.37")
-SYMBOLS = ("AAPL", "MSFT")
-
-SURE = "one clean look at the end leaves no doubt"
-ONCE = "no execution is counted twice"
-BACKWARDS = "no older word replaces a newer one"
 
 
 @dataclass

@@ -13,7 +13,16 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from trueup.chaos.paper import FINAL, PaperBroker, equals_the_books, holds_the_executions
+from trueup.chaos.judge import ARRIVED
+from trueup.chaos.paper import (
+    FINAL,
+    PRICES,
+    SURE,
+    SYMBOLS,
+    PaperBroker,
+    equals_the_books,
+    holds_the_executions,
+)
 from trueup.chaos.violation import Violation, demand
 from trueup.core.belief import Belief
 from trueup.core.commands import CancelOrder, Kill, ReplaceOrder, Resume, SubmitOrder
@@ -49,14 +58,10 @@ from trueup.ports import Input
 from trueup.simulator.faults import Random
 
 STREAM = FeedName.BROKER_EVENTS
-SYMBOLS = ("AAPL", "MSFT")
-PRICES = ("9.50", "10", "10.37")
 
 UNHEARD = "a request without an answer is in flight or in doubt"
 ONE_SEND = "no request is sent twice"
 LISTS = "the open orders are those that have not ended"
-SURE = "one clean look at the end leaves no doubt"
-ARRIVED = "no order at the exchange is said never to have arrived"
 
 Request = SendOrder | SendReplace
 

@@ -37,6 +37,8 @@ from trueup.core.model import (
 from trueup.core.positions import PositionBook
 
 EPOCH = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
+SYMBOLS = ("AAPL", "MSFT")
+PRICES = ("9.50", "10", "10.37")
 FINAL = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.REPLACED}
 
 
@@ -345,6 +347,7 @@ class PaperBroker:
 
 BOOKS = "belief equals the books"
 HELD = "every execution is held once"
+SURE = "one clean look at the end leaves no doubt"
 _EXACT = Decimal("1e-20")
 
 
