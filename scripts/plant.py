@@ -170,6 +170,12 @@ PLANTS = (
         "            if event.report is None:\n",
     ),
     Plant(
+        "leave inferred shares to the interval",
+        "core/transition.py",
+        "    belief.set_timer(at + pause, \"inferred\", leg_id)\n",
+        "",
+    ),
+    Plant(
         "swallow a cancellation",
         "runtime/supervisor.py",
         "    if task is not None and task.cancelling():\n",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import get_args
 
@@ -54,7 +54,7 @@ from trueup.core.model import (
 )
 from trueup.core.projection import executions_view
 from trueup.core.step import CANCEL_OVERDUE, LOOKUP_FIRST, LOOKUP_SETTLE
-from trueup.core.transition import STREAM_GRACE, Outcome
+from trueup.core.transition import EXECUTIONS_DUE, STREAM_GRACE, Outcome
 from trueup.core.views import (
     Channel,
     CircuitBreakerView,
@@ -665,6 +665,86 @@ def test_a_suspected_drift_is_looked_at_again_after_a_restart() -> None:
     desk.tell(snapshot(when=5, holdings={"AAPL": 12}), started())
     outcome = desk.tell(ClockTicked(at=at(100)))
     assert outcome.effects == (TakeSnapshot(scope=SnapshotScope.FULL, reason="suspected drift: position:AAPL"),)
+
+
+# --- inferred shares ----------------------------------------------------------------------------------------------
+
+
+def inferring(when: float = 5) -> Desk:
+    """A live stream that lost the event of 40 shares, and told the next: 10 more."""
+    desk = working()
+    match = execution("e-2", 10, cum=50, when=when)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 50, version=when), match, when=when))
+    assert desk.of().leg.residual == 40
+    desk.effects.clear()
+    return desk
+
+
+def asked_of(desk: Desk) -> TakeSnapshot:
+    return TakeSnapshot(
+        scope=SnapshotScope.FULL, reason=f"{desk.of().leg.residual} AAPL of order {desk.of().order_id} are inferred"
+    )
+
+
+def test_the_executions_of_inferred_shares_are_asked_for_after_ever_longer_pauses() -> None:
+    desk = inferring()
+    asked = []
+    while (due := desk.belief.next_deadline) is not None:
+        assert desk.tell(ClockTicked(at=due - timedelta(seconds=1))).effects == ()
+        assert desk.tell(ClockTicked(at=due)).effects == (asked_of(desk),)
+        asked.append((due - at(5)).total_seconds())
+    assert asked == [5, 15, 35, 75, 155, 315], "after that, the looks at intervals go on"
+    assert desk.belief.inferred == {}
+
+
+def test_nobody_is_asked_once_they_have_come() -> None:
+    desk = inferring()
+    match = execution("e-1", 40, cum=40, when=4)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 40, version=4), match, when=7))
+    assert desk.tell(ClockTicked(at=at(5) + EXECUTIONS_DUE)).effects == ()
+    assert (desk.belief.next_deadline, desk.belief.inferred) == (None, {})
+
+
+def test_more_of_them_do_not_put_the_question_off() -> None:
+    desk = inferring()
+    desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, 60, version=8), when=8))
+    assert desk.of().leg.residual == 50
+    assert desk.tell(ClockTicked(at=at(5) + EXECUTIONS_DUE)).effects == (asked_of(desk),)
+
+
+def test_once_answered_the_next_inferred_share_is_asked_about_as_soon_as_the_first() -> None:
+    desk = inferring()
+    desk.tell(ClockTicked(at=at(10)), ClockTicked(at=at(20)))
+    listed = [execution("e-1", 40, cum=40, when=4), execution("e-2", 10, cum=50, when=5)]
+    row = report(S.PARTIALLY_FILLED, 50, version=5)
+    desk.tell(snapshot(row, when=21, executions=listed, holdings={"AAPL": 50}))
+    desk.tell(ClockTicked(at=at(40)))
+    match = execution("e-4", 10, cum=80, when=50)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 80, version=50), match, when=50))
+    assert desk.tell(ClockTicked(at=at(50) + EXECUTIONS_DUE)).effects == (asked_of(desk),)
+
+
+def test_a_bust_that_takes_what_the_total_still_counts_is_asked_about() -> None:
+    desk = working(filled=40)
+    listed = [execution("l-1", 40, cum=40)]
+    desk.tell(snapshot(report(S.PARTIALLY_FILLED, 40, version=0.5), when=5, executions=listed, holdings={"AAPL": 40}))
+    desk.effects.clear()
+    bust = report(S.PARTIALLY_FILLED, 0, version=0.4)
+    desk.tell(streamed(ExecType.TRADE_CANCEL, bust, refers_to="e-0", when=6))
+    assert (desk.shares(), desk.of().leg.residual) == (40, 40)
+    assert desk.tell(ClockTicked(at=at(6) + EXECUTIONS_DUE)).effects == (asked_of(desk),)
+
+
+def test_they_are_asked_for_after_a_restart_too() -> None:
+    desk = inferring()
+    desk.tell(started(when=100))
+    assert desk.tell(ClockTicked(at=at(100) + EXECUTIONS_DUE)).effects == (asked_of(desk),)
+
+
+def test_shares_of_before_our_books_are_not_asked_for() -> None:
+    desk = Desk(live=False)
+    desk.tell(snapshot(report(S.FILLED, 40, version=-9, client_id="theirs"), when=0, holdings={"AAPL": 40}))
+    assert (desk.shares(), desk.belief.inferred) == (40, {})
 
 
 # --- a mute stream ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -35,7 +35,7 @@ def render(value: object) -> str:
     match value:
         case Enum():
             return str(value)
-        case None | bool() | int() | str() | Decimal():
+        case None | bool() | int() | str() | Decimal() | timedelta():
             return repr(value)
         case datetime():
             return value.isoformat()

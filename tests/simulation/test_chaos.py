@@ -71,6 +71,10 @@ def test_one_seed_is_one_life() -> None:
         18998819769776,  # a late refusal of one replace was taken for that of a later one
         78335708427943,  # an order that only a doubt had kept open stayed among the open ones
         20803881585188,  # a bust that nobody told left an execution that a negative rest took back
+        145581930296274,  # a bust told late hit the match that a look had listed in its stead: inferred from then on
+        197804202246317,  # a live stream lost the event of one fill and told the next: inferred for five minutes
+        216551881136887,  # the same
+        114617238987746,  # the same
     ],
 )
 def test_seeds_that_once_ended_in_a_violation(seed: int) -> None:

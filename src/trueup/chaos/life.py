@@ -690,6 +690,7 @@ class Life:
         if belief.truth.open_gap is not None:
             doubts.append(f"a gap is open: {belief.truth.open_gap.reason}; last look: {belief.truth.last_result}")
         doubts += [f"drift: {name}" for name in belief.drifts]
+        doubts += [f"{leg.residual} inferred of {name}" for name, leg in belief.by_broker.items() if leg.residual]
         if belief.entries_gated:
             doubts.append(f"entries are gated: {belief.gate.reasons()}")
         if self.house.sequencer.depth:

@@ -108,6 +108,8 @@ class Belief:
     drifts: dict[str, Drift] = field(default_factory=dict)
     drift_log: list[Drift] = field(default_factory=list)
     expectations: dict[BrokerOrderId, Expectation] = field(default_factory=dict)
+    inferred: dict[BrokerOrderId, timedelta] = field(default_factory=dict)
+    """Legs whose inferred shares will be asked about, and the pause before that."""
     timers: list[tuple[datetime, int, str, str]] = field(default_factory=list)
     timer_count: int = 0
     counters: dict[str, int] = field(default_factory=dict)

@@ -56,6 +56,7 @@ from trueup.core.transition import (
     SECOND_WRITER,
     Changes,
     Outcome,
+    ask_for_executions,
     gap_view,
     note_drift,
     request_cancel,
@@ -409,6 +410,8 @@ def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted)
     belief.expectations.clear()
     for drift in belief.drifts:
         belief.set_timer(event.at, "recheck", drift)
+    for leg_id, pause in belief.inferred.items():
+        belief.set_timer(event.at + pause, "inferred", leg_id)
     for feed in belief.truth.feeds.values():
         feed.status = FeedStatus.DOWN
         feed.since = event.at
@@ -441,6 +444,8 @@ def _on_clock_ticked(belief: Belief, changes: Changes) -> None:
             changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=f"suspected drift: {key}"))
         elif kind == "unsettled" and belief.truth.was_reconciled_at(key):
             changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=belief.truth.last_result))
+        elif kind == "inferred":
+            ask_for_executions(belief, changes, BrokerOrderId(key))
         elif kind == "cancel":
             _cancel_overdue(belief, changes, OrderId(key))
 

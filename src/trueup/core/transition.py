@@ -52,6 +52,12 @@ from trueup.core.views import Channel, CircuitBreakerView, DriftView, GapView, R
 STREAM_GRACE = timedelta(seconds=3)
 """How long a live stream may lag behind what a question has already told, before it counts as mute."""
 
+EXECUTIONS_DUE = timedelta(seconds=5)
+"""How long shares may be inferred before their executions are asked for; a mute stream has been found out by then."""
+
+EXECUTIONS_GIVEN_UP = timedelta(minutes=2)
+"""Each further question comes after twice the pause of the one before, up to this; looks at intervals go on."""
+
 FILLS_BY = {source: f"fills_by_{source.value}" for source in Source}
 """Counters of how fills were learned."""
 
@@ -239,6 +245,25 @@ def book_join(
             belief.count("fills_missed_by_stream")
     counter = FILLS_BY[source]
     belief.counters[counter] = belief.counters.get(counter, 0) + len(join.fills)
+    if leg.filled != leg.executed and leg.broker_order_id is not None and leg.broker_order_id not in belief.inferred:
+        _await_executions(belief, changes.at, leg.broker_order_id, EXECUTIONS_DUE)
+
+
+def _await_executions(belief: Belief, at: datetime, leg_id: BrokerOrderId, pause: timedelta) -> None:
+    belief.inferred[leg_id] = pause
+    belief.set_timer(at + pause, "inferred", leg_id)
+
+
+def ask_for_executions(belief: Belief, changes: Changes, leg_id: BrokerOrderId) -> None:
+    """Shares are still inferred: their executions, or the word of their bust, got lost; a full look lists what is."""
+    pause = belief.inferred.pop(leg_id)
+    leg = belief.by_broker.get(leg_id)
+    if leg is None or not leg.residual:
+        return
+    reason = f"{leg.residual} {leg.symbol} of order {leg.order_id} are inferred"
+    changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=reason))
+    if pause < EXECUTIONS_GIVEN_UP:  # the broker's list of executions may itself be late
+        _await_executions(belief, changes.at, leg_id, 2 * pause)
 
 
 def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execution, ...], *, source: Source) -> None:
