@@ -632,6 +632,20 @@ def test_a_request_without_an_answer_is_in_doubt_after_a_restart() -> None:
     assert desk.wants(SendOrder) == []
 
 
+@pytest.mark.parametrize("was_in_doubt", [False, True])
+def test_a_replace_without_an_answer_is_asked_for_by_its_own_name_after_a_restart(was_in_doubt: bool) -> None:
+    desk = replacing()
+    name = ClientOrderId(replace_name(desk))
+    if was_in_doubt:
+        desk.answer(UNKNOWN, kind=REPLACE, client_id=name, when=2)
+    desk.effects.clear()
+    desk.tell(started())
+    assert desk.of().in_doubt is REPLACE
+    (asked,) = desk.wants(FindOrder)
+    assert isinstance(asked, FindOrder)
+    assert asked.client_order_id == name
+
+
 def test_the_counting_of_look_ups_begins_anew_with_the_process() -> None:
     desk = doubtful()
     desk.find(None, client_id="c-1", started=6)
@@ -738,6 +752,7 @@ def test_a_bust_that_takes_what_the_total_still_counts_is_asked_about() -> None:
 def test_they_are_asked_for_after_a_restart_too() -> None:
     desk = inferring()
     desk.tell(started(when=100))
+    assert desk.belief.next_deadline == at(100) + EXECUTIONS_DUE
     assert desk.tell(ClockTicked(at=at(100) + EXECUTIONS_DUE)).effects == (asked_of(desk),)
 
 
