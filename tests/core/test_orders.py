@@ -29,7 +29,6 @@ from trueup.core.orders import (
     TRANSITIONS,
     Join,
     Leg,
-    annul_unlisted,
     differs,
     join_executions,
     join_report,
@@ -414,18 +413,10 @@ def test_an_untold_bust_is_found_by_what_is_no_longer_listed() -> None:
     into = two_matches()
     join(into, report(S.CANCELED, 40, version=3), source=Source.RECONCILE)
     assert into.residual == -60
-    joined = annul_unlisted(into, frozenset([ExecutionId("e-1")]), source=Source.RECONCILE, at=START)
+    joined = listed(into, execution("e-1", 40, "10", cum=40))
     assert joined.changed
     assert (into.executed, into.residual) == (40, 0)
     assert into.executions[ExecutionId("e-2")].busted
-
-
-def test_a_list_that_does_not_make_up_the_fall_busts_nothing() -> None:
-    into = two_matches()
-    join(into, report(S.CANCELED, 40, version=3), source=Source.RECONCILE)
-    joined = annul_unlisted(into, frozenset(), source=Source.RECONCILE, at=START)
-    assert not joined.changed
-    assert into.residual == -60
 
 
 # --- the order, over its legs -------------------------------------------------------------------------------------
@@ -913,41 +904,7 @@ def test_a_fall_without_a_word_is_dated_by_the_broker_else_by_us() -> None:
         assert (one.residual, one.residual_at) == (-15, at(dated))
 
 
-# --- busts that nobody told of ------------------------------------------------------------------------------------
-
-
-def unlisted(into: Leg, *names: str) -> Join:
-    listed = frozenset(ExecutionId(name) for name in names)
-    return annul_unlisted(into, listed, source=Source.RECONCILE, at=at(9))
-
-
-def test_a_list_that_names_an_execution_otherwise_names_it() -> None:
-    one = filled_twice()
-    join(one, report(S.FILLED, 100, version=2), execution("list-1", 40, cum=40, when=1))
-    join(one, report(S.PARTIALLY_FILLED, 40, version=5), source=Source.RECONCILE)
-    assert unlisted(one, "list-1").delta == 0
-    assert {name: held.busted for name, held in one.executions.items()} == {"e-1": False, "e-2": True}
-    assert (one.residual, one.executed) == (0, 40)
-
-
-def test_one_share_that_is_gone_is_found() -> None:
-    one = leg()
-    join(one, report(S.PARTIALLY_FILLED, 1, version=1), execution("e-1", 1, cum=1))
-    join(one, report(S.NEW, 0, version=5), source=Source.RECONCILE)
-    unlisted(one, "other")
-    assert one.executions[ExecutionId("e-1")].busted
-
-
-@pytest.mark.parametrize(("listed", "busted"), [(("e-9",), True), (("e-8",), False), (("e-1", "e-9"), False)])
-def test_an_execution_that_waits_takes_the_place_of_one_that_is_gone(listed: tuple[str, ...], busted: bool) -> None:
-    one = leg()
-    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-1", 40, cum=40, when=1))
-    join(one, report(S.PARTIALLY_FILLED, 40, version=1), execution("e-9", 40, "12", when=3))
-    assert list(one.unplaced) == ["e-9"]
-    unlisted(one, *listed)
-    assert one.executions[ExecutionId("e-1")].busted is busted
-    assert (ExecutionId("e-9") in one.executions) is busted
-    assert (one.executed, one.residual) == (40, 0)
+# --- what a list tells --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("original_comes", ["first", "last", "never"])
@@ -983,7 +940,7 @@ def test_what_was_annulled_before_it_could_be_counted_is_not_counted_later(is_bu
     else:
         told = replace(second, price=D(11))
         join(into, report(S.PARTIALLY_FILLED, 18, version=4), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-2")
-    annul_unlisted(into, frozenset({ExecutionId("e-2")}), source=Source.RECONCILE, at=START)
+    listed(into, *([] if is_bust else [replace(second, price=D(11))]))
     assert into.executed_value == (0 if is_bust else 198)
     assert not into.unplaced
 
@@ -993,11 +950,8 @@ def test_two_names_in_one_list_are_two_executions() -> None:
     trade(into, report(S.PARTIALLY_FILLED, 15, version=1), execution("e-1", 15, "10", cum=15))
     trade(into, report(S.FILLED, 30, version=2), execution("e-2", 15, "11", cum=30))
     corrected = execution("e-3", 15, "11", cum=30)  # e-1 under new terms, which happen to be those of e-2
-    listed = frozenset({ExecutionId("e-2"), ExecutionId("e-3")})
-    join_executions(into, [corrected], source=Source.RECONCILE, at=START, missed=False, listed=listed)
-    assert list(into.unplaced) == ["e-3"]
-    annul_unlisted(into, listed, source=Source.RECONCILE, at=START)
-    assert {name for name, held in into.executions.items() if not held.busted} == listed
+    listed(into, execution("e-2", 15, "11", cum=30), corrected)
+    assert set(standing(into)) == {"e-2", "e-3"}
     assert into.executed_value == 330
 
 
@@ -1006,11 +960,11 @@ def test_a_corrected_execution_whose_original_was_lost_is_taken_from_the_list() 
     told = execution("e-2", 18, "11")
     join(into, report(S.FILLED, 18, version=2), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-1")
     assert (into.executed, into.residual) == (0, 18)
-    listed = replace(told, cum_quantity=D(18))
-    join_executions(into, [listed], source=Source.RECONCILE, at=START, missed=False)
+    by_list = replace(told, cum_quantity=D(18))
+    join_executions(into, [by_list], source=Source.RECONCILE, at=START, missed=False)
     assert (into.executed, into.executed_value, into.residual) == (18, 198, 0)
     trade(into, report(S.FILLED, 18, version=1), execution("e-1", 18, "10", cum=18))
-    join_executions(into, [listed], source=Source.RECONCILE, at=START, missed=False)
+    join_executions(into, [by_list], source=Source.RECONCILE, at=START, missed=False)
     assert (into.executed, into.executed_value) == (18, 198)
 
 
@@ -1020,9 +974,7 @@ def test_of_two_corrections_the_later_is_believed_when_the_first_was_lost() -> N
     twice = execution("e-3", 40, "12")
     join(into, report(S.FILLED, 40, version=3), twice, exec_type=ExecType.TRADE_CORRECT, refers_to="e-2")
     assert into.executed_value == 400, "of e-2 nothing is known yet"
-    listed = frozenset({ExecutionId("e-3")})
-    join_executions(into, [twice], source=Source.RECONCILE, at=START, missed=False, listed=listed)
-    annul_unlisted(into, listed, source=Source.RECONCILE, at=START)
+    listed(into, twice)
     assert (into.executed, into.executed_value, into.residual) == (40, 480, 0)
     assert not into.unplaced
 
@@ -1213,9 +1165,9 @@ def test_a_listed_execution_adds_nothing_to_a_total_proven_after_it(traded: int,
     trade(into, report(S.PARTIALLY_FILLED, 24, version=1), execution("e-1", 24, "10", cum=24, when=1))
     join(into, report(S.FILLED, 28, version=3), source=Source.RECONCILE)  # e-1 was busted meanwhile
     second = execution("e-2", 28, "11", cum=52, when=traded)
-    listed = frozenset({ExecutionId("e-2")})
-    join_executions(into, [second], source=Source.RECONCILE, at=at(9), missed=False, listed=listed)
+    join_executions(into, [second], source=Source.RECONCILE, at=at(9), missed=False)
     assert into.filled == total
-    annul_unlisted(into, listed, source=Source.RECONCILE, at=at(9))
-    standing = [name for name, held in into.executions.items() if not held.busted]
-    assert (standing, into.residual) == ((["e-2"], 0) if total == 28 else (["e-1", "e-2"], 0))
+    if total == 28:
+        assert list(into.unplaced) == ["e-2"]
+        listed(into, second)
+    assert (list(standing(into)), into.residual) == ((["e-2"], 0) if total == 28 else (["e-1", "e-2"], 0))

@@ -702,13 +702,14 @@ def asked_of(desk: Desk) -> TakeSnapshot:
 
 def test_the_executions_of_inferred_shares_are_asked_for_after_ever_longer_pauses() -> None:
     desk = inferring()
-    asked = []
-    while (due := desk.belief.next_deadline) is not None:
-        assert desk.tell(ClockTicked(at=due - timedelta(seconds=1))).effects == ()
-        assert desk.tell(ClockTicked(at=due)).effects == (asked_of(desk),)
-        asked.append((due - at(5)).total_seconds())
-    assert asked == [5, 15, 35, 75, 155, 315], "after that, the looks at intervals go on"
-    assert desk.belief.inferred == {}
+    for due in (10, 20, 40, 80, 160):
+        assert desk.belief.next_deadline == at(due)
+        assert desk.tell(ClockTicked(at=at(due - 1))).effects == ()
+        assert desk.tell(ClockTicked(at=at(due))).effects == (asked_of(desk),)
+    assert desk.belief.next_deadline == at(320), "the last answer has had its time"
+    assert list(desk.belief.inferred) == ["b-1"]
+    assert desk.tell(ClockTicked(at=at(320))).effects == ()
+    assert (desk.belief.next_deadline, desk.belief.inferred) == (None, {})
 
 
 def test_nobody_is_asked_once_they_have_come() -> None:
@@ -732,10 +733,34 @@ def test_once_answered_the_next_inferred_share_is_asked_about_as_soon_as_the_fir
     listed = [execution("e-1", 40, cum=40, when=4), execution("e-2", 10, cum=50, when=5)]
     row = report(S.PARTIALLY_FILLED, 50, version=5)
     desk.tell(snapshot(row, when=21, executions=listed, holdings={"AAPL": 50}))
-    desk.tell(ClockTicked(at=at(40)))
-    match = execution("e-4", 10, cum=80, when=50)
-    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 80, version=50), match, when=50))
-    assert desk.tell(ClockTicked(at=at(50) + EXECUTIONS_DUE)).effects == (asked_of(desk),)
+    assert desk.belief.inferred == {}
+    match = execution("e-4", 10, cum=80, when=37)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 80, version=37), match, when=37))
+    assert desk.tell(ClockTicked(at=at(40))).effects == (), "the old question is not asked of the new shares"
+    assert desk.tell(ClockTicked(at=at(42))).effects == (asked_of(desk),)
+
+
+@pytest.mark.parametrize(
+    ("submitted_h", "baseline_h", "since_h"),
+    [(-2, -9, -2), (-30, -99, -24), (-2, -1, -1), (None, -9, 0)],
+    ids=["from the order's beginning", "a day at most", "not before our books", "else when we heard of it"],
+)
+def test_where_shares_are_inferred_a_snapshot_lists_all_of_their_order(
+    submitted_h: float | None, baseline_h: float, since_h: float
+) -> None:
+    desk = inferring()
+    hour, slack = timedelta(hours=1), timedelta(minutes=5)
+    desk.belief.baseline_at = at(0) + baseline_h * hour
+    desk.of().leg.submitted_at = at(0) + submitted_h * hour if submitted_h is not None else None
+    proved_at = desk.belief.truth.proved_at
+    assert proved_at is not None
+    expected = {-24: proved_at - 24 * hour, -1: at(0) - hour - slack, 0: proved_at - slack}.get(
+        int(since_h), at(0) + since_h * hour
+    )
+    assert desk.belief.snapshot_since() == expected
+    desk.belief.inferred.clear()
+    if baseline_h < -1:
+        assert desk.belief.snapshot_since() == proved_at - slack
 
 
 def test_a_bust_that_takes_what_the_total_still_counts_is_asked_about() -> None:

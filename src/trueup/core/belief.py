@@ -36,6 +36,16 @@ TERMINAL_KEPT = 5000
 SNAPSHOT_SLACK = timedelta(minutes=5)
 """How far behind the last proof a snapshot looks for changes: broker clocks, replicas and activity lists lag."""
 
+LIST_BACK = timedelta(days=1)
+"""How far behind the last proof a snapshot looks at most, for an order whose executions don't make up its total."""
+
+
+class Inferred(NamedTuple):
+    """A leg's inferred shares will be asked about at `due`, `pause` after they were before, or were noticed."""
+
+    due: datetime
+    pause: timedelta
+
 
 @dataclass(slots=True)
 class Drift:
@@ -108,8 +118,8 @@ class Belief:
     drifts: dict[str, Drift] = field(default_factory=dict)
     drift_log: list[Drift] = field(default_factory=list)
     expectations: dict[BrokerOrderId, Expectation] = field(default_factory=dict)
-    inferred: dict[BrokerOrderId, timedelta] = field(default_factory=dict)
-    """Legs whose inferred shares will be asked about, and the pause before that."""
+    inferred: dict[BrokerOrderId, Inferred] = field(default_factory=dict)
+    """Legs whose inferred shares will be asked about."""
     timers: list[tuple[datetime, int, str, str]] = field(default_factory=list)
     timer_count: int = 0
     counters: dict[str, int] = field(default_factory=dict)
@@ -168,9 +178,15 @@ class Belief:
 
     def snapshot_since(self) -> datetime | None:
         """From when on a snapshot must tell closed orders and executions; None before the first."""
-        if self.truth.proved_at is None:
+        proved_at = self.truth.proved_at
+        if proved_at is None:
             return None
-        return self.truth.proved_at - SNAPSHOT_SLACK
+        since = proved_at - SNAPSHOT_SLACK
+        for leg_id in self.inferred:  # which of an order's executions are gone, only the list of all of them can tell
+            leg = self.by_broker.get(leg_id)
+            if leg is not None:
+                since = min(since, leg.submitted_at or self.orders[leg.order_id].created_at)
+        return max(since, proved_at - LIST_BACK, (self.baseline_at or proved_at) - SNAPSHOT_SLACK)
 
     def in_doubt(self) -> list[ClientOrderId]:
         """Client order ids of requests whose outcome nobody knows."""

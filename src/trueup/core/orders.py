@@ -541,22 +541,8 @@ def _uncount(leg: Leg, held: Held) -> None:
     leg.executed_value -= held.execution.quantity * held.execution.price
 
 
-_NONE: frozenset[ExecutionId] = frozenset()
-
-
-def hold_execution(
-    leg: Leg,
-    execution: Execution,
-    source: Source,
-    at: datetime,
-    missed: bool,
-    join: Join,
-    listed: frozenset[ExecutionId] = _NONE,
-) -> None:
-    """Count one execution once, whatever its source calls it; what exceeds the broker's own total is only held.
-
-    `listed` are the names in the list that it comes from: two names in one list are two executions.
-    """
+def hold_execution(leg: Leg, execution: Execution, source: Source, at: datetime, missed: bool, join: Join) -> None:
+    """Count one execution once, whatever its source calls it; what exceeds the broker's own total is only held."""
     name = leg.aliases.get(execution.execution_id, execution.execution_id)
     if name in leg.executions:
         join.duplicate = True
@@ -566,7 +552,7 @@ def hold_execution(
     cum = execution.cum_quantity
     if cum is not None and not leg.annulled and leg.floor is None:
         twin_id = leg.stretches.get(cum)
-        if twin_id is not None and twin_id not in listed:
+        if twin_id is not None:
             twin = leg.executions[twin_id]
             if twin.execution.quantity == execution.quantity and twin.execution.price == execution.price:
                 leg.aliases[name] = twin_id
@@ -694,53 +680,15 @@ def _residual_price(leg: Leg, residual: Decimal) -> Decimal:
     return average or leg.limit_price or leg.stop_price or ZERO
 
 
-def annul_unlisted(leg: Leg, listed: frozenset[ExecutionId], *, source: Source, at: datetime) -> Join:
-    """Find the busts behind a fallen total: the executions no longer listed, if they make up the fall."""
-    join = Join()
-    waiting = sum(
-        (held.execution.quantity for name, held in leg.unplaced.items() if not _names(leg, name).isdisjoint(listed)),
-        ZERO,
-    )
-    fallen = waiting - leg.residual
-    unlisted = [
-        (name, held)
-        for name, held in leg.executions.items()
-        if not held.busted and _names(leg, name).isdisjoint(listed)
-    ]
-    if fallen <= 0 or sum((held.execution.quantity for _, held in unlisted), ZERO) != fallen:
-        return join
-    before_filled, before_value = leg.filled, leg.value
-    for name, _ in unlisted:
-        _annul(leg, name, None, join)
-    _place(leg, join)
-    _settle(leg, before_filled, before_value, source, at, None, False, join)
-    return join
-
-
-def _names(leg: Leg, name: ExecutionId) -> frozenset[ExecutionId]:
-    return frozenset([name, *(alias for alias, real in leg.aliases.items() if real == name)])
-
-
-def join_executions(
-    leg: Leg,
-    executions: list[Execution],
-    *,
-    source: Source,
-    at: datetime,
-    missed: bool,
-    listed: frozenset[ExecutionId] = _NONE,
-) -> Join:
-    """Join a leg with executions that came without a report, as a list of account activities does.
-
-    `listed` are all names in that list, those that are known already included.
-    """
+def join_executions(leg: Leg, executions: list[Execution], *, source: Source, at: datetime, missed: bool) -> Join:
+    """Join a leg with executions that came without a report, as a list of account activities does."""
     join = Join()
     before_filled, before_value = leg.filled, leg.value
     for execution in executions:
         if source is Source.RECONCILE and contradicts(leg, execution):
             _annul(leg, execution.execution_id, execution, join)  # the broker's record decides between two terms
         else:
-            hold_execution(leg, execution, source, at, missed, join, listed)
+            hold_execution(leg, execution, source, at, missed, join)
     _settle(leg, before_filled, before_value, source, at, None, missed, join)
     return join
 

@@ -44,7 +44,6 @@ from trueup.core.transition import (
     tell,
     transit,
     transit_executions,
-    transit_fallen_totals,
     transit_lists,
     trip,
 )
@@ -81,12 +80,9 @@ def apply_snapshot(belief: Belief, changes: Changes, event: SnapshotTaken) -> No
         _merge_row(belief, changes, report, event.source, finding)
     if snapshot.positions is not None:
         _young_orders(belief, snapshot, finding)
-    differing: list[OrderReport] = []
     if snapshot.scope is SnapshotScope.FULL and event.source is Source.RECONCILE:
-        differing = transit_lists(belief, changes, snapshot.orders, snapshot.executions)
+        transit_lists(belief, changes, snapshot.orders, snapshot.executions)
     transit_executions(belief, changes, snapshot.executions, source=event.source)
-    if differing:
-        transit_fallen_totals(belief, changes, differing, snapshot.executions)
     for broker_order_id in snapshot.absent:
         leg = belief.by_broker.get(broker_order_id)
         if leg is not None and leg.status not in TERMINAL:

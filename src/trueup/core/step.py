@@ -57,6 +57,7 @@ from trueup.core.transition import (
     Changes,
     Outcome,
     ask_for_executions,
+    await_executions,
     gap_view,
     note_drift,
     request_cancel,
@@ -410,8 +411,8 @@ def _on_runtime_started(belief: Belief, changes: Changes, event: RuntimeStarted)
     belief.expectations.clear()
     for drift in belief.drifts:
         belief.set_timer(event.at, "recheck", drift)
-    for leg_id, pause in belief.inferred.items():
-        belief.set_timer(event.at + pause, "inferred", leg_id)
+    for leg_id in belief.inferred:
+        await_executions(belief, event.at, leg_id)
     for feed in belief.truth.feeds.values():
         feed.status = FeedStatus.DOWN
         feed.since = event.at

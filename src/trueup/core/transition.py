@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from trueup.core.belief import SNAPSHOT_SLACK, Belief, Drift, Expectation, Retired
+from trueup.core.belief import SNAPSHOT_SLACK, Belief, Drift, Expectation, Inferred, Retired
 from trueup.core.effects import Denied, Effect, FindOrder, SendCancel, TakeSnapshot
 from trueup.core.model import (
     ZERO,
@@ -39,7 +39,6 @@ from trueup.core.orders import (
     Leg,
     Order,
     TimelineEntry,
-    annul_unlisted,
     contradicts,
     differs,
     join_executions,
@@ -56,7 +55,7 @@ EXECUTIONS_DUE = timedelta(seconds=5)
 """How long shares may be inferred before their executions are asked for; a mute stream has been found out by then."""
 
 EXECUTIONS_GIVEN_UP = timedelta(minutes=2)
-"""Each further question comes after twice the pause of the one before, up to this; looks at intervals go on."""
+"""Each further question comes after twice the pause of the one before; none after one longer than this."""
 
 FILLS_BY = {source: f"fills_by_{source.value}" for source in Source}
 """Counters of how fills were learned."""
@@ -245,25 +244,31 @@ def book_join(
             belief.count("fills_missed_by_stream")
     counter = FILLS_BY[source]
     belief.counters[counter] = belief.counters.get(counter, 0) + len(join.fills)
-    if leg.filled != leg.executed and leg.broker_order_id is not None and leg.broker_order_id not in belief.inferred:
-        _await_executions(belief, changes.at, leg.broker_order_id, EXECUTIONS_DUE)
+    if leg.filled != leg.executed:
+        if leg.broker_order_id is not None and leg.broker_order_id not in belief.inferred:
+            await_executions(belief, changes.at, leg.broker_order_id)
+    elif belief.inferred and leg.broker_order_id is not None:
+        belief.inferred.pop(leg.broker_order_id, None)
 
 
-def _await_executions(belief: Belief, at: datetime, leg_id: BrokerOrderId, pause: timedelta) -> None:
-    belief.inferred[leg_id] = pause
+def await_executions(belief: Belief, at: datetime, leg_id: BrokerOrderId, pause: timedelta = EXECUTIONS_DUE) -> None:
+    """Have the executions of a leg's inferred shares asked for after a pause."""
+    belief.inferred[leg_id] = Inferred(at + pause, pause)
     belief.set_timer(at + pause, "inferred", leg_id)
 
 
 def ask_for_executions(belief: Belief, changes: Changes, leg_id: BrokerOrderId) -> None:
     """Shares are still inferred: their executions, or the word of their bust, got lost; a full look lists what is."""
-    pause = belief.inferred.pop(leg_id)
+    inferred = belief.inferred.get(leg_id)
+    if inferred is None or inferred.due > changes.at:
+        return
     leg = belief.by_broker.get(leg_id)
-    if leg is None or not leg.residual:
+    if leg is None or not leg.residual or inferred.pause > EXECUTIONS_GIVEN_UP:
+        del belief.inferred[leg_id]
         return
     reason = f"{leg.residual} {leg.symbol} of order {leg.order_id} are inferred"
     changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=reason))
-    if pause < EXECUTIONS_GIVEN_UP:  # the broker's list of executions may itself be late
-        _await_executions(belief, changes.at, leg_id, 2 * pause)
+    await_executions(belief, changes.at, leg_id, 2 * inferred.pause)  # the broker's list may itself be late
 
 
 def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execution, ...], *, source: Source) -> None:
@@ -282,7 +287,6 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             source is Source.RECONCILE and contradicts(leg, execution)
         ):
             by_order.setdefault(execution.broker_order_id, []).append(execution)
-    listed = frozenset(execution.execution_id for execution in executions) if by_order else frozenset()
     for broker_order_id, new in by_order.items():
         leg = belief.by_broker.get(broker_order_id)
         if leg is None:
@@ -290,7 +294,7 @@ def transit_executions(belief: Belief, changes: Changes, executions: tuple[Execu
             continue
         new.sort(key=lambda execution: (execution.cum_quantity or ZERO, execution.at))
         order = belief.orders[leg.order_id]
-        join = join_executions(leg, new, source=source, at=changes.at, missed=missed, listed=listed)
+        join = join_executions(leg, new, source=source, at=changes.at, missed=missed)
         for surprise in join.surprises:
             _surprise(belief, changes, order, leg, surprise)
         if join.changed:
@@ -303,15 +307,11 @@ _NO_EXECUTIONS: list[Execution] = []
 
 def transit_lists(
     belief: Belief, changes: Changes, reports: tuple[OrderReport, ...], executions: tuple[Execution, ...]
-) -> list[OrderReport]:
-    """Where a full look's list makes up the total of an order, that list is what we hold of it.
-
-    Returns the rows of the orders that still differ from it.
-    """
+) -> None:
+    """Where a full look's list makes up the total of an order, that list is what we hold of it."""
     by_order: dict[BrokerOrderId, list[Execution]] = {}
     for execution in executions:
         by_order.setdefault(execution.broker_order_id, []).append(execution)
-    differing: list[OrderReport] = []
     missed = belief.truth.feeds[FeedName.BROKER_EVENTS].status is not FeedStatus.UP
     for report in reports:
         leg = belief.by_broker.get(report.broker_order_id)
@@ -320,8 +320,7 @@ def transit_lists(
             continue
         is_current = leg.version == report.version and leg.filled == report.filled_quantity
         if not is_current or sum((execution.quantity for execution in listed), ZERO) != leg.filled:
-            differing.append(report)  # something newer was told, of which the list cannot know; or it begins too late
-            continue
+            continue  # something newer was told, of which the list cannot know; or it begins too late
         listed = sorted(listed, key=lambda execution: (execution.cum_quantity or ZERO, execution.at))
         join = take_list(leg, listed, source=Source.RECONCILE, at=changes.at, missed=missed)
         order = belief.orders[leg.order_id]
@@ -332,7 +331,6 @@ def transit_lists(
                 tell(order, changes, ExecType.TRADE_CANCEL, Source.RECONCILE, report.version, fills=fills)
             else:
                 tell(order, changes, ExecType.TRADE, Source.RECONCILE, listed[-1].at, fills=fills)
-    return differing
 
 
 def _after_executions(
@@ -344,29 +342,6 @@ def _after_executions(
         book_join(belief, changes, order, leg, join, source, missed)
     order.source, order.updated_at = source, changes.at
     changes.orders[order.order_id] = order
-
-
-def transit_fallen_totals(
-    belief: Belief, changes: Changes, reports: list[OrderReport], executions: tuple[Execution, ...]
-) -> None:
-    """Where the broker's total fell below the executions that we hold, find the busts that nobody told us of."""
-    listed: frozenset[ExecutionId] | None = None
-    for report in reports:
-        leg = belief.by_broker.get(report.broker_order_id)
-        if leg is None or (leg.residual >= 0 and not leg.unplaced):
-            continue
-        if leg.version is not None and (report.version is None or report.version < leg.version):
-            continue  # a list made before the leg's newest report cannot know that report's execution
-        if listed is None:
-            listed = frozenset(execution.execution_id for execution in executions)
-        join = annul_unlisted(leg, listed, source=Source.RECONCILE, at=changes.at)
-        if join.changed:
-            order = belief.orders[leg.order_id]
-            book_join(belief, changes, order, leg, join, Source.RECONCILE, missed=False)
-            order.source, order.updated_at = Source.RECONCILE, changes.at
-            changes.orders[order.order_id] = order
-            fills = tuple(join.fills)
-            tell(order, changes, ExecType.TRADE_CANCEL, Source.RECONCILE, report.version, fills=fills)
 
 
 def _leg_for(belief: Belief, changes: Changes, report: OrderReport, source: Source) -> tuple[Leg, Order]:

@@ -437,6 +437,9 @@ async def test_the_sum_needs_every_digit(make_bench: Any) -> None:
         later = {key: each for key, each in now.executions.items() if key != first.execution_id}
         assert not adds_up(base, replace(now, executions=later)), "it was listed, and should be still"
         assert adds_up(base, replace(now, executions=later, since=first.at)), "it is older than the list"
+        shorter = {key: each for key, each in base.executions.items() if key != first.execution_id}
+        assert not adds_up(replace(base, executions=shorter), now), "it would be a new one"
+        assert adds_up(replace(base, executions=shorter, since=first.at), now), "this list begins before the base's"
         assert not stood_still([now, now])
         assert stood_still([base, now, now, now])
         assert not stood_still([now, now, cent])

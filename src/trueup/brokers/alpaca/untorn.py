@@ -110,7 +110,11 @@ def executions_since(base: Reading, now: Reading) -> list[Execution] | None:
     for name, terms in _matched(base.executions).items():
         if base.executions[name].at > now.since and listed.get(name) != terms:
             return None
-    return [execution for name, execution in now.executions.items() if name not in base.executions]
+    return [
+        execution
+        for name, execution in now.executions.items()
+        if name not in base.executions and execution.at > base.since  # the base did not list what was older
+    ]
 
 
 def goes_back(base: Reading, now: Reading) -> bool:
