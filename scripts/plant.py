@@ -172,7 +172,7 @@ PLANTS = (
     Plant(
         "leave inferred shares to the interval",
         "core/transition.py",
-        "    belief.set_timer(at + pause, \"inferred\", leg_id)\n",
+        '    belief.set_timer(at + pause, "inferred", leg_id)\n',
         "",
     ),
     Plant(
