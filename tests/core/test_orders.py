@@ -27,8 +27,10 @@ from trueup.core.orders import (
     RANK,
     TERMINAL,
     TRANSITIONS,
+    Held,
     Join,
     Leg,
+    contradicts,
     differs,
     join_executions,
     join_report,
@@ -1144,7 +1146,10 @@ def test_shares_that_an_inferred_bust_took_are_booked_again() -> None:
     join(into, report(S.PARTIALLY_FILLED, 3, version=1), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-1")
     assert (into.filled, into.residual) == (3, -2)
     joined = join(into, report(S.PARTIALLY_FILLED, 8, version=2))
-    assert (joined.delta, sum(fill.quantity for fill in joined.fills), into.residual) == (5, 5, 0)
+    assert (joined.delta, into.residual) == (5, 0)
+    placed, back = joined.fills
+    assert (placed.quantity, placed.price, placed.inferred) == (3, 9, False)
+    assert (back.quantity, back.price, back.at, back.held, back.inferred) == (2, 10, at(1), None, True)
     assert joined.restated
 
 
@@ -1171,3 +1176,84 @@ def test_a_listed_execution_adds_nothing_to_a_total_proven_after_it(traded: int,
         assert list(into.unplaced) == ["e-2"]
         listed(into, second)
     assert (list(standing(into)), into.residual) == ((["e-2"], 0) if total == 28 else (["e-1", "e-2"], 0))
+
+
+# --- the edges of what is proven ----------------------------------------------------------------------------------
+
+
+def test_a_fill_in_the_instant_of_the_proof_counts() -> None:
+    into = leg()
+    join(into, report(S.PARTIALLY_FILLED, 40, version=3), source=Source.RECONCILE)
+    assert join(into, report(S.PARTIALLY_FILLED, 50, version=3)).delta == 10
+
+
+@pytest.mark.parametrize(("when", "counts"), [(3, False), (3.5, True)])
+def test_an_execution_of_the_very_instant_of_the_proof_is_in_what_was_proven(when: float, counts: bool) -> None:
+    into = leg()
+    join(into, report(S.PARTIALLY_FILLED, 40, version=3), source=Source.RECONCILE)
+    join_executions(into, [execution("e-9", 50, cum=50, when=when)], source=Source.POLL, at=at(9), missed=False)
+    assert into.filled == (50 if counts else 40)
+
+
+def test_an_older_and_larger_total_surprises_once_unless_somebody_has_said_that_it_fell() -> None:
+    into = leg()
+    join(into, report(S.PARTIALLY_FILLED, 60, version=1))
+    join(into, report(S.PARTIALLY_FILLED, 40, version=5), source=Source.RECONCILE)  # it says so
+    assert join(into, report(S.PARTIALLY_FILLED, 60, version=2)).surprises == []
+    other = leg()
+    join(other, report(S.PARTIALLY_FILLED, 40, version=5), source=Source.RECONCILE)
+    for surprises in (["filled_quantity_fell"], []):
+        told = join(other, report(S.PARTIALLY_FILLED, 60, version=2))
+        assert (told.delta, told.surprises) == (0, surprises)
+
+
+@pytest.mark.parametrize(("version", "surprises"), [(2, ["filled_quantity_fell"]), (1, [])])
+def test_a_total_of_before_a_known_bust_is_explained_by_it(version: float, surprises: list[str]) -> None:
+    into = two_matches()
+    join(into, report(S.PARTIALLY_FILLED, 40, version=2), exec_type=ExecType.TRADE_CANCEL, refers_to="e-2")
+    join(into, report(S.PARTIALLY_FILLED, 40, version=5), source=Source.RECONCILE)
+    told = join(into, report(S.PARTIALLY_FILLED, 100, version=version))
+    assert (told.delta, told.surprises) == (0, surprises)
+
+
+def test_a_bust_told_under_two_names_is_a_repeat() -> None:
+    into = two_matches()
+    told = execution("e-2b", 50, "12", cum=90)
+    join(into, report(S.PARTIALLY_FILLED, 90, version=3), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-2")
+    for name in ("e-2", "e-2b"):
+        again = join(
+            into, report(S.PARTIALLY_FILLED, 90, version=3), told, exec_type=ExecType.TRADE_CORRECT, refers_to=name
+        )
+        assert (again.duplicate, again.fills, again.restated) == (True, [], False)
+    assert (into.executed, into.executed_value) == (90, 40 * 10 + 50 * 12)
+
+
+def test_what_waits_is_forgotten_once_its_correction_is_held() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 24, version=1), execution("e-1", 24, "10", cum=24))
+    trade(into, report(S.PARTIALLY_FILLED, 18, version=3), execution("e-2", 18, "9", cum=18))
+    assert list(into.unplaced) == ["e-2"]
+    by_list = execution("e-2b", 18, "11", cum=18)
+    into.executions[by_list.execution_id] = Held(by_list, Source.RECONCILE, at(4))
+    join(into, report(S.PARTIALLY_FILLED, 18, version=4), by_list, exec_type=ExecType.TRADE_CORRECT, refers_to="e-2")
+    assert (dict(into.unplaced), into.executions[ExecutionId("e-2")].busted) == ({}, True)
+
+
+def test_what_waited_under_corrected_terms_is_marked_as_corrected() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 24, version=1), execution("e-1", 24, "10", cum=24))
+    second = execution("e-2", 18, "9", cum=18)
+    trade(into, report(S.PARTIALLY_FILLED, 18, version=3), second)
+    told = replace(second, price=D(11))
+    join(into, report(S.PARTIALLY_FILLED, 18, version=4), told, exec_type=ExecType.TRADE_CORRECT, refers_to="e-2")
+    join(into, report(S.PARTIALLY_FILLED, 42, version=5))
+    held = into.executions[ExecutionId("e-2")]
+    assert (held.execution.price, held.corrected) == (11, True)
+    assert not contradicts(into, second), "its first terms are explained"
+
+
+def test_a_listed_execution_in_a_gap_was_missed() -> None:
+    into = leg()
+    trade(into, report(S.PARTIALLY_FILLED, 5, version=1), execution("e-1", 5, "9", cum=5))
+    take_list(into, [execution("e-2", 5, "11", cum=5)], source=Source.RECONCILE, at=at(9), missed=True)
+    assert into.executions[ExecutionId("e-2")].missed

@@ -681,6 +681,22 @@ def test_a_suspected_drift_is_looked_at_again_after_a_restart() -> None:
     assert outcome.effects == (TakeSnapshot(scope=SnapshotScope.FULL, reason="suspected drift: position:AAPL"),)
 
 
+# --- what a request in doubt does not ask -------------------------------------------------------------------------
+
+
+def test_a_word_about_the_old_leg_asks_nothing_of_the_replace_in_doubt() -> None:
+    desk = replacing()
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=replace_name(desk), when=2)
+    outcome = desk.tell(streamed(ExecType.PENDING_REPLACE, report(S.PENDING_REPLACE, version=1), when=3))
+    assert (outcome.effects, desk.of().in_doubt) == ((), REPLACE)
+
+
+def test_an_answer_that_brings_no_report_ends_the_request_all_the_same() -> None:
+    desk = replacing()
+    desk.answer(ACCEPTED, kind=REPLACE, client_id=replace_name(desk), when=2)
+    assert (desk.of().in_flight, desk.of().in_doubt) == (None, None)
+
+
 # --- inferred shares ----------------------------------------------------------------------------------------------
 
 
@@ -772,6 +788,13 @@ def test_a_bust_that_takes_what_the_total_still_counts_is_asked_about() -> None:
     desk.tell(streamed(ExecType.TRADE_CANCEL, bust, refers_to="e-0", when=6))
     assert (desk.shares(), desk.of().leg.residual) == (40, 40)
     assert desk.tell(ClockTicked(at=at(6) + EXECUTIONS_DUE)).effects == (asked_of(desk),)
+
+
+def test_nobody_is_asked_about_an_order_that_was_left_to_the_journal_meanwhile() -> None:
+    desk = inferring()
+    del desk.belief.by_broker[BrokerOrderId("b-1")]
+    assert desk.tell(ClockTicked(at=at(5) + EXECUTIONS_DUE)).effects == ()
+    assert desk.belief.inferred == {}
 
 
 def test_they_are_asked_for_after_a_restart_too() -> None:

@@ -897,3 +897,64 @@ def test_of_many_drifts_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None
     for number in range(5):
         desk.tell(snapshot(when=10 * number, holdings={AAPL: 12}), snapshot(when=10 * number + 1, holdings={AAPL: 10}))
     assert [drift.at for drift in desk.belief.drift_log] == [at(21), at(31), at(41)]
+
+
+# --- lists that do not make up a total ----------------------------------------------------------------------------
+
+
+def half_known() -> Desk:
+    """Two orders of which the list knows 40 of 100 each; what came before it begins is not in it."""
+    desk = Desk()
+    for name in ("1", "2"):
+        row = report(S.PARTIALLY_FILLED, 100, version=3, broker_id=f"b-{name}", client_id=f"c-{name}", quantity=200)
+        desk.tell(streamed(ExecType.TRADE, row, when=3))
+    return desk
+
+
+def test_what_a_list_knows_of_an_order_is_joined_in_its_order_and_told_as_of_its_last() -> None:
+    desk = half_known()
+    unknown = execution("e-9", 5, when=6, broker_id="b-9")
+    listed = [
+        execution(f"e-{name}{part}", 20, cum=cum, when=when, broker_id=f"b-{name}")
+        for name in ("1", "2")
+        for part, cum, when in (("b", 100, 2), ("a", 80, 3))
+    ]
+    outcome = desk.tell(snapshot(when=7, executions=[unknown, *listed], holdings={AAPL: 200}))
+    assert FindOrder(broker_order_id=BrokerOrderId("b-9")) in outcome.effects
+    for name in ("1", "2"):
+        order = desk.of(f"b-{name}")
+        assert list(order.leg.executions) == [f"e-{name}a", f"e-{name}b"], "by total, whatever their instants"
+        assert order.leg.residual == 60
+        line = order.timeline[-1]
+        assert (line.event, line.source, line.broker_at) == (ExecType.TRADE, Source.RECONCILE, at(2))
+
+
+def test_an_execution_known_by_another_name_is_no_news() -> None:
+    desk = half_known()
+    match = execution("e-1", 40, cum=100, when=2)
+    desk.tell(snapshot(when=7, executions=[match], holdings={AAPL: 200}))
+    again = replace(match, execution_id=ExecutionId("list-1"))
+    desk.tell(snapshot(when=8, executions=[again], holdings={AAPL: 200}))
+    lines = len(desk.of("b-1").timeline)
+    before = desk.belief.counters.get("duplicates_ignored", 0)
+    outcome = desk.tell(snapshot(when=9, executions=[again], holdings={AAPL: 200}))
+    assert (outcome.changes.orders, len(desk.of("b-1").timeline)) == ({}, lines)
+    assert desk.belief.counters.get("duplicates_ignored", 0) == before
+
+
+def test_where_a_list_makes_up_the_total_it_says_how_and_when_it_was_learned() -> None:
+    desk = half_known()
+    row = report(S.PARTIALLY_FILLED, 100, version=3, quantity=200)
+    desk.tell(snapshot(row, when=7, executions=[execution("e-1", 100, cum=100, when=2)], holdings={AAPL: 200}))
+    held = desk.of("b-1").leg.executions[ExecutionId("e-1")]
+    assert (held.source, held.learned_at, held.missed) == (Source.STREAM, at(3), False), "its shares were known before"
+    bigger = report(S.PARTIALLY_FILLED, 130, version=8, quantity=200)
+    desk.lose(when=8)
+    listed = [execution("e-1", 100, cum=100, when=2), execution("e-2", 30, cum=130, when=8)]
+    desk.tell(snapshot(bigger, when=9, executions=listed, holdings={AAPL: 230}))
+    held = desk.of("b-1").leg.executions[ExecutionId("e-2")]
+    assert (held.source, held.learned_at, held.missed) == (Source.RECONCILE, at(9), True)
+    instead = [execution("e-3", 130, "12", cum=130, when=8)]
+    desk.tell(snapshot(bigger, when=10, executions=instead, holdings={AAPL: 230}))
+    held = desk.of("b-1").leg.executions[ExecutionId("e-3")]
+    assert (held.source, held.learned_at, held.missed) == (Source.RECONCILE, at(10), True), "nobody knew of this one"
