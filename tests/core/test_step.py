@@ -758,7 +758,7 @@ def test_once_answered_the_next_inferred_share_is_asked_about_as_soon_as_the_fir
 
 @pytest.mark.parametrize(
     ("submitted_h", "baseline_h", "since_h"),
-    [(-2, -9, -2), (-30, -99, -24), (-2, -1, -1), (None, -9, 0)],
+    [(-2, -9, -2), (-30, -99, -24), (-2, -1, -1), (None, -9, -3)],
     ids=["from the order's beginning", "a day at most", "not before our books", "else when we heard of it"],
 )
 def test_where_shares_are_inferred_a_snapshot_lists_all_of_their_order(
@@ -767,12 +767,11 @@ def test_where_shares_are_inferred_a_snapshot_lists_all_of_their_order(
     desk = inferring()
     hour, slack = timedelta(hours=1), timedelta(minutes=5)
     desk.belief.baseline_at = at(0) + baseline_h * hour
+    desk.of().created_at = at(0) - 3 * hour
     desk.of().leg.submitted_at = at(0) + submitted_h * hour if submitted_h is not None else None
     proved_at = desk.belief.truth.proved_at
     assert proved_at is not None
-    expected = {-24: proved_at - 24 * hour, -1: at(0) - hour - slack, 0: proved_at - slack}.get(
-        int(since_h), at(0) + since_h * hour
-    )
+    expected = {-24: proved_at - 24 * hour, -1: at(0) - hour - slack}.get(int(since_h), at(0) + since_h * hour)
     assert desk.belief.snapshot_since() == expected
     desk.belief.inferred.clear()
     if baseline_h < -1:
@@ -808,6 +807,18 @@ def test_shares_of_before_our_books_are_not_asked_for() -> None:
     desk = Desk(live=False)
     desk.tell(snapshot(report(S.FILLED, 40, version=-9, client_id="theirs"), when=0, holdings={"AAPL": 40}))
     assert (desk.shares(), desk.belief.inferred) == (40, {})
+
+
+def test_nor_does_a_fill_of_such_an_order_ask_for_them() -> None:
+    desk = Desk(live=False)
+    row = report(S.PARTIALLY_FILLED, 40, version=-9, client_id="theirs")
+    desk.tell(snapshot(row, when=0, holdings={"AAPL": 40}))
+    match = execution("e-2", 10, cum=50, when=3)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 50, version=3, client_id="theirs"), match, when=3))
+    assert (desk.shares(), desk.of("theirs").leg.residual, desk.belief.inferred) == (50, 40, {})
+    later = execution("e-4", 10, cum=70, when=5)
+    desk.tell(streamed(ExecType.TRADE, report(S.PARTIALLY_FILLED, 70, version=5, client_id="theirs"), later, when=5))
+    assert list(desk.belief.inferred) == ["b-1"], "of these 10 the event was lost"
 
 
 # --- a mute stream ------------------------------------------------------------------------------------------------

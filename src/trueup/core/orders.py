@@ -171,6 +171,12 @@ class Leg:
         return self.filled - self.executed
 
     @property
+    def lacks_executions(self) -> bool:
+        """True when shares that our books count have no execution; those of before our books need none."""
+        residual = self.filled - self.executed
+        return residual != ZERO and residual != self.opening
+
+    @property
     def value(self) -> Decimal:
         """Money paid (buy) or received (sell) for the filled quantity."""
         residual = self.filled - self.executed

@@ -244,7 +244,7 @@ def book_join(
             belief.count("fills_missed_by_stream")
     counter = FILLS_BY[source]
     belief.counters[counter] = belief.counters.get(counter, 0) + len(join.fills)
-    if leg.filled != leg.executed:
+    if leg.lacks_executions:
         if leg.broker_order_id is not None and leg.broker_order_id not in belief.inferred:
             await_executions(belief, changes.at, leg.broker_order_id)
     elif belief.inferred and leg.broker_order_id is not None:
@@ -263,7 +263,7 @@ def ask_for_executions(belief: Belief, changes: Changes, leg_id: BrokerOrderId) 
     if inferred is None or inferred.due > changes.at:
         return
     leg = belief.by_broker.get(leg_id)
-    if leg is None or not leg.residual or inferred.pause > EXECUTIONS_GIVEN_UP:
+    if leg is None or not leg.lacks_executions or inferred.pause > EXECUTIONS_GIVEN_UP:
         del belief.inferred[leg_id]
         return
     reason = f"{leg.residual} {leg.symbol} of order {leg.order_id} are inferred"
