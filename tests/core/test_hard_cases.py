@@ -428,6 +428,23 @@ def test_case_24_a_late_refusal_of_an_older_replace_refuses_no_later_one() -> No
     assert (desk.of().in_flight, desk.of().legs[-1].status) == (None, S.REJECTED)
 
 
+def test_case_24_a_refusal_that_may_mean_either_of_two_replaces_waits_for_the_reply() -> None:
+    desk, first = replacing()
+    new = report(S.PENDING_NEW, version=3, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
+    desk.answer(ACCEPTED, new, kind=REPLACE, client_id=first, when=3)
+    ended = report(S.CANCELED, version=4, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
+    desk.tell(streamed(ExecType.CANCELED, ended, when=4))
+    desk.tell(ReplaceOrder(at=at(5), order_id=desk.of().order_id, quantity=D(120)))
+    sent = desk.wants(SendReplace)[-1]
+    assert sent.broker_order_id == "b-1"
+    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.NEW, version=4), when=6))
+    assert (desk.of().in_flight, desk.of().legs[-1].status) == (REPLACE, S.PENDING_NEW), (
+        "it may be the first one's echo"
+    )
+    desk.answer(REFUSED, kind=REPLACE, client_id=sent.change.client_order_id, message="too late to replace", when=7)
+    assert (desk.of().in_flight, desk.of().legs[-1].status) == (None, S.REJECTED)
+
+
 def test_case_24_a_strangers_replace_ends_none_of_ours() -> None:
     desk, first = replacing()
     taken_in = report(S.PENDING_NEW, version=3, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")

@@ -75,6 +75,7 @@ def test_one_seed_is_one_life() -> None:
         197804202246317,  # a live stream lost the event of one fill and told the next: inferred for five minutes
         216551881136887,  # the same
         114617238987746,  # the same
+        42339118578138,  # the late refusal of a replace whose order had been cancelled ended the next replace
     ],
 )
 def test_seeds_that_once_ended_in_a_violation(seed: int) -> None:

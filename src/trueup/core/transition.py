@@ -445,7 +445,7 @@ def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join
             request_cancel(changes, order)
     if exec_type is _EXEC_REPLACE_REJECTED:
         pending = order.pending  # a word about an older leg speaks of an older request
-        if pending is not None and pending.replaces == leg.broker_order_id:
+        if pending is not None and pending.replaces == leg.broker_order_id and not _asked_before(order, pending):
             pending.status = _REJECTED
             order.settle_request(_REPLACE_REQUEST)
     if leg.quantity is not None and leg.filled > leg.quantity and join.delta > 0:
@@ -463,6 +463,11 @@ def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join
     for surprise in join.surprises:
         _surprise(belief, changes, order, leg, surprise)
     return order
+
+
+def _asked_before(order: Order, pending: Leg) -> bool:
+    """True when an ended request would have replaced the same order: a refusal names neither, so the reply must."""
+    return any(leg.replaces == pending.replaces and leg.status in TERMINAL for leg in order.legs if leg is not pending)
 
 
 def _doubt_position(belief: Belief, changes: Changes, leg: Leg, why: str) -> None:
