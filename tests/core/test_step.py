@@ -343,6 +343,19 @@ def test_a_refused_cancel_is_taken_back_and_looked_into() -> None:
     assert (desk.of().status, desk.shares()) == (S.FILLED, 100)
 
 
+def test_a_cancel_that_comes_too_late_in_a_gap_finds_the_missed_fill_by_its_look_up() -> None:
+    desk = working()
+    desk.lose(when=1)
+    desk.tell(CancelOrder(at=at(2), order_id=desk.of().order_id))
+    desk.answer(REFUSED, kind=CANCEL, message="order is already filled", code="42210000", when=3)
+    desk.find(report(S.FILLED, 100, version=2), broker_id="b-1", started=4)
+    gap = desk.belief.truth.open_gap
+    assert gap is not None
+    assert (gap.missed, gap.learned_by) == (1, {"lookup": 1})
+    desk.restore(snapshot(report(S.FILLED, 100, version=2), when=6, holdings={"AAPL": 100}), when=5)
+    assert (gap.missed, gap.learned_by) == (1, {"lookup": 1}), "the snapshot finds nothing more to tell"
+
+
 def test_a_cancel_without_an_answer_stays_wanted_and_is_asked_for_again_after_a_look() -> None:
     desk = working()
     cancel(desk)
