@@ -170,6 +170,16 @@ PLANTS = (
         "            if event.report is None:\n",
     ),
     Plant(
+        "take a refusal for the newest request's",
+        "core/transition.py",
+        "    if exec_type is _EXEC_REPLACE_REJECTED and",
+        "    if exec_type is _EXEC_REPLACE_REJECTED and order.pending is not None:\n"
+        "        order.pending.status = OrderStatus.REJECTED\n"
+        "        order.settle_request(_REPLACE_REQUEST)\n"
+        "    if exec_type is _EXEC_REPLACE_REJECTED and",
+        core=True,
+    ),
+    Plant(
         "leave inferred shares to the interval",
         "core/transition.py",
         '    belief.set_timer(at + pause, "inferred", leg_id)\n',

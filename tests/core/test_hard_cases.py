@@ -416,19 +416,7 @@ def test_case_24_a_late_reply_ends_no_later_replace(outcome: RequestOutcome, mes
     assert desk.of().in_doubt is REPLACE, "answers about the first one say nothing of it"
 
 
-def test_case_24_a_late_refusal_of_an_older_replace_refuses_no_later_one() -> None:
-    desk, first = replacing()
-    new = report(S.PENDING_NEW, version=3, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
-    desk.answer(ACCEPTED, new, kind=REPLACE, client_id=first, when=3)
-    desk.tell(ReplaceOrder(at=at(4), order_id=desk.of().order_id, quantity=D(120)))
-    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.CANCELED, version=3.5), when=5))
-    assert (desk.of().in_flight, desk.of().legs[-1].status) == (REPLACE, S.PENDING_NEW)
-    row = report(S.CANCELED, version=6, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
-    desk.tell(streamed(ExecType.REPLACE_REJECTED, row, when=6))
-    assert (desk.of().in_flight, desk.of().legs[-1].status) == (None, S.REJECTED)
-
-
-def test_case_24_a_refusal_that_may_mean_either_of_two_replaces_waits_for_the_reply() -> None:
+def test_case_24_a_refusal_names_the_order_and_ends_no_request_before_its_reply() -> None:
     desk, first = replacing()
     new = report(S.PENDING_NEW, version=3, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
     desk.answer(ACCEPTED, new, kind=REPLACE, client_id=first, when=3)
@@ -437,12 +425,39 @@ def test_case_24_a_refusal_that_may_mean_either_of_two_replaces_waits_for_the_re
     desk.tell(ReplaceOrder(at=at(5), order_id=desk.of().order_id, quantity=D(120)))
     sent = desk.wants(SendReplace)[-1]
     assert sent.broker_order_id == "b-1"
-    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.NEW, version=4), when=6))
-    assert (desk.of().in_flight, desk.of().legs[-1].status) == (REPLACE, S.PENDING_NEW), (
-        "it may be the first one's echo"
-    )
+    for row in (report(S.NEW, version=4), report(S.NEW, version=6), ended):
+        desk.tell(streamed(ExecType.REPLACE_REJECTED, row, when=6))
+        assert (desk.of().in_flight, desk.of().legs[-1].status) == (REPLACE, S.PENDING_NEW), (
+            "it may be the first one's echo, or another client's"
+        )
+    assert desk.wants(FindOrder) == [], "the reply is on its way"
     desk.answer(REFUSED, kind=REPLACE, client_id=sent.change.client_order_id, message="too late to replace", when=7)
     assert (desk.of().in_flight, desk.of().legs[-1].status) == (None, S.REJECTED)
+
+
+def test_case_24_a_refusal_has_a_request_in_doubt_asked_for_at_once_by_its_own_name() -> None:
+    desk, name = replacing()
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=name, when=3)
+    desk.effects.clear()
+    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.NEW, version=4), when=5))
+    assert desk.wants(FindOrder) == [FindOrder(client_order_id=name)]
+    assert desk.of().in_doubt is REPLACE
+    row = report(S.REJECTED, version=4, broker_id="b-2", client_id=name, quantity=150, replaces="b-1")
+    desk.find(row, client_id=name, started=5.1)
+    assert (desk.of().in_doubt, desk.of().status, desk.of().leaves) == (None, S.NEW, 100)
+
+
+def test_case_24_a_refusal_about_one_leg_asks_for_no_request_about_another() -> None:
+    desk, first = replacing()
+    new = report(S.NEW, version=3, broker_id="b-2", client_id=first, quantity=150, replaces="b-1")
+    desk.answer(ACCEPTED, new, kind=REPLACE, client_id=first, when=3)
+    old = report(S.REPLACED, version=3, replaced_by="b-2")
+    desk.tell(streamed(ExecType.REPLACED, old, when=3))
+    desk.tell(ReplaceOrder(at=at(4), order_id=desk.of().order_id, quantity=D(120)))
+    desk.answer(UNKNOWN, kind=REPLACE, client_id=desk.wants(SendReplace)[-1].change.client_order_id, when=5)
+    desk.effects.clear()
+    desk.tell(streamed(ExecType.REPLACE_REJECTED, old, when=6))
+    assert desk.wants(FindOrder) == []
 
 
 def test_case_24_a_strangers_replace_ends_none_of_ours() -> None:
@@ -516,13 +531,16 @@ def test_case_25_the_reply_to_a_replace_is_lost_and_the_old_order_fills() -> Non
     assert desk.of().is_terminal
 
 
-def test_case_25_a_refusal_told_after_the_end_leaves_nothing_open() -> None:
+def test_case_25_a_refusal_told_after_the_end_leaves_nothing_open_once_it_has_been_asked_for() -> None:
     desk, name = replacing()
     desk.answer(UNKNOWN, kind=REPLACE, client_id=name, when=3)
     ended = report(S.CANCELED, version=4)
     desk.tell(streamed(ExecType.CANCELED, ended, when=4))
     assert list(desk.belief.open_orders) == [desk.of().order_id], "the new order may work"
     desk.tell(streamed(ExecType.REPLACE_REJECTED, ended, when=5))
+    assert list(desk.belief.open_orders) == [desk.of().order_id], "whose replace was refused is not said"
+    row = report(S.REJECTED, version=5, broker_id="b-2", client_id=name, quantity=150, replaces="b-1")
+    desk.find(row, client_id=name, started=5.1)
     assert (desk.of().in_doubt, list(desk.belief.open_orders)) == (None, [])
 
 

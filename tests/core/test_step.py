@@ -439,12 +439,6 @@ def test_a_refused_replace_leaves_the_order_as_the_broker_says() -> None:
     assert order.reason == ""
 
 
-def test_the_brokers_event_refuses_a_replace_too() -> None:
-    desk = replacing()
-    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.NEW, version=2), when=2))
-    assert (desk.of().status, desk.of().in_flight, desk.of().leaves) == (S.NEW, None, 100)
-
-
 def test_a_replace_in_doubt_is_looked_up_by_its_own_name() -> None:
     desk = replacing()
     desk.answer(UNKNOWN, kind=REPLACE, client_id=replace_name(desk), when=2)
@@ -1258,7 +1252,7 @@ def test_what_is_unknown_over_or_busy_is_refused_in_words() -> None:
     why = "a request for this order is under way; wait for its outcome"
     assert busy.denied == Denied(code="order_busy", field="order_id", reason=why)
     desk.tell(streamed(ExecType.CANCELED, report(S.CANCELED, version=3), when=3))
-    desk.tell(streamed(ExecType.REPLACE_REJECTED, report(S.CANCELED, version=3), when=3))
+    desk.answer(REFUSED, kind=REPLACE, client_id=replace_name(desk), when=3)
     for wish in (ReplaceOrder, CancelOrder):
         over = desk.tell(wish(at=at(4), order_id=OrderId("o-4")))
         why = "order o-4 is CANCELED already"

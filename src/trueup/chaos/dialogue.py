@@ -40,7 +40,6 @@ from trueup.core.events import (
 )
 from trueup.core.model import (
     ClientOrderId,
-    ExecType,
     FeedName,
     OrderReport,
     OrderStatus,
@@ -114,7 +113,7 @@ class Dialogue:
         self._unheard[name] = kind
 
     def _hear(self, item: Input) -> None:
-        """Forget what has been heard of, or counted as never arrived."""
+        """Forget what has been heard of; a refused replace on the stream names its order alone, so it tells of none."""
         if isinstance(item, RequestAnswered) and item.outcome is not RequestOutcome.UNKNOWN:
             self._unheard.pop(str(item.client_order_id), None)
         reports: tuple[OrderReport, ...] = ()
@@ -124,10 +123,6 @@ class Dialogue:
             reports = (item.report,)
         for report in reports:
             self._unheard.pop(str(report.client_order_id), None)
-        if isinstance(item, OrderReported) and item.exec_type is ExecType.REPLACE_REJECTED:
-            for name in list(self._unheard):
-                if self._belief.by_client[ClientOrderId(name)].replaces == item.report.broker_order_id:
-                    del self._unheard[name]
 
     def _judge_requests(self) -> None:
         for name, kind in self._unheard.items():
@@ -167,13 +162,16 @@ class Dialogue:
             number = int(request.broker_order_id.removeprefix("b-"))
             if broker.orders[number].status in FINAL:
                 return None
-            quantity = change.quantity or broker.orders[number].quantity
-            if self._dice.random() < 0.5:
-                broker.take_in_replace(number, quantity, change.client_order_id)
-                self._undecided.append(len(broker.orders) - 1)
-            else:
-                broker.replace(number, quantity, change.client_order_id)
+            self._carry_out(number, change.quantity or broker.orders[number].quantity, change.client_order_id)
         return len(broker.orders) - 1
+
+    def _carry_out(self, number: int, quantity: Decimal, name: str) -> None:
+        """A replace, at once or after a while in which it may still be refused."""
+        if self._dice.random() < 0.5:
+            self._broker.take_in_replace(number, quantity, name)
+            self._undecided.append(len(self._broker.orders) - 1)
+        else:
+            self._broker.replace(number, quantity, name)
 
     def _answer(self, kind: RequestKind, name: str, outcome: RequestOutcome, number: int | None = None) -> None:
         report = None if number is None else self._broker.row(self._broker.orders[number])
@@ -333,8 +331,8 @@ class Dialogue:
             number = self._dice.randrange(len(broker.orders))
             if verb < 0.7:
                 broker.cancel(number)
-            else:
-                broker.replace(number, broker.orders[number].filled + 7)
+            elif broker.orders[number].status not in FINAL:
+                self._carry_out(number, broker.orders[number].filled + 7, f"ext-{len(broker.orders)}")
 
     def _cut(self) -> None:
         self._events.clear()

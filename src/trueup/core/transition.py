@@ -90,7 +90,6 @@ _EXEC_REPLACE_REJECTED = ExecType.REPLACE_REJECTED
 _FEED_UP = FeedStatus.UP
 _FROM_REPLY = Source.REPLY
 _FROM_STREAM = Source.STREAM
-_REJECTED = OrderStatus.REJECTED
 _made = tuple.__new__
 """Makes a named tuple in a third of the time that its own `__new__` takes."""
 _REPLACE_REQUEST = RequestKind.REPLACE
@@ -443,11 +442,13 @@ def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join
             order.cancel_wanted = False  # a kill asks again until every order has ended
         elif join.terms_changed and leg.broker_order_id is not None:
             request_cancel(changes, order)
-    if exec_type is _EXEC_REPLACE_REJECTED:
-        pending = order.pending  # a word about an older leg speaks of an older request
-        if pending is not None and pending.replaces == leg.broker_order_id and not _asked_before(order, pending):
-            pending.status = _REJECTED
-            order.settle_request(_REPLACE_REQUEST)
+    if exec_type is _EXEC_REPLACE_REJECTED and order.in_doubt is _REPLACE_REQUEST:
+        # it names the order, and neither the request nor whose it was: so the request is asked for by its own name
+        changes.effects.extend(
+            FindOrder(client_order_id=asked.client_order_id)
+            for asked in order.asked
+            if asked.replaces == leg.broker_order_id
+        )
     if leg.quantity is not None and leg.filled > leg.quantity and join.delta > 0:
         belief.count("overfills")
         changes.alert(
@@ -463,11 +464,6 @@ def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join
     for surprise in join.surprises:
         _surprise(belief, changes, order, leg, surprise)
     return order
-
-
-def _asked_before(order: Order, pending: Leg) -> bool:
-    """True when an ended request would have replaced the same order: a refusal names neither, so the reply must."""
-    return any(leg.replaces == pending.replaces and leg.status in TERMINAL for leg in order.legs if leg is not pending)
 
 
 def _doubt_position(belief: Belief, changes: Changes, leg: Leg, why: str) -> None:
