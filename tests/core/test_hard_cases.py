@@ -558,6 +558,22 @@ def test_case_26_a_cancel_without_an_answer_is_never_taken_for_done() -> None:
     assert state(desk) == (S.FILLED, 100, 100)
 
 
+def test_case_26_a_word_about_a_replaced_leg_says_nothing_of_the_cancel() -> None:
+    desk, name = replacing()
+    new = report(S.NEW, version=3, broker_id="b-2", client_id=name, quantity=150, replaces="b-1")
+    desk.answer(ACCEPTED, new, kind=REPLACE, client_id=name, when=3)
+    old = report(S.REPLACED, version=3, replaced_by="b-2")
+    desk.tell(streamed(ExecType.REPLACED, old, when=3), CancelOrder(at=at(4), order_id=desk.of().order_id))
+    desk.answer(UNKNOWN, kind=CANCEL, client_id=name, when=5)
+    assert desk.of().in_doubt is CANCEL
+    desk.tell(streamed(ExecType.REPLACED, old, when=6))
+    assert (desk.of().in_doubt, desk.of().status) == (CANCEL, S.PENDING_CANCEL)
+    desk.tell(
+        streamed(ExecType.CANCELED, report(S.CANCELED, version=7, broker_id="b-2", client_id=name, replaces="b-1"))
+    )
+    assert (desk.of().in_doubt, desk.of().status) == (None, S.CANCELED)
+
+
 def test_case_26_the_order_is_asked_for_and_not_a_replace_that_came_to_nothing() -> None:
     desk, name = replacing()
     desk.answer(REFUSED, kind=REPLACE, client_id=name, message="too late", when=3)

@@ -199,8 +199,8 @@ def transit(
         tell(order, changes, exec_type, source, broker_at or report.version, text, join.changed, fills)
     if source is _FROM_STREAM and belief.expectations:
         _meet_expectation(belief, leg, report)
-    if join.status_changed or leg.status not in TERMINAL or order.order_id in belief.open_orders:
-        belief.index(order)  # also where a word about a finished leg has ended the doubt that kept the order open
+    if join.status_changed or leg.status not in TERMINAL:
+        belief.index(order)
     return leg
 
 
@@ -491,7 +491,7 @@ def _clear_doubt(order: Order, leg: Leg) -> None:
     order.settle_request(RequestKind.SUBMIT)
     if not order.asked:
         order.settle_request(RequestKind.REPLACE)
-    if leg.status in TERMINAL:
+    if order.leg.status in TERMINAL:
         order.settle_request(RequestKind.CANCEL)
 
 
