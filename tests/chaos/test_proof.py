@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from trueup.chaos import proof
 from trueup.chaos.life import Lived, live
-from trueup.chaos.plan import WEIGHTS, Plan, plan, schedule_seed
+from trueup.chaos.plan import MEDDLING, WEIGHTS, Plan, plan, schedule_seed
 from trueup.chaos.proof import Run, Tally, prove
 from trueup.chaos.shrink import shrink
 from trueup.chaos.violation import Violation
@@ -60,6 +60,8 @@ def test_the_harm_is_really_there(lived: Tally) -> None:
         "correct": 0.1,
         "drift": 0.5,
         "slow snapshot": 0.5,
+        "stranger_cancels": 0.2,
+        "stranger_replaces": 0.2,
     }
     shares = {name: lived.harm[name] / lived.schedules for name in wanted}
     assert not {name: share for name, share in shares.items() if share < wanted[name]}, shares
@@ -67,7 +69,22 @@ def test_the_harm_is_really_there(lived: Tally) -> None:
 
 
 def test_every_kind_of_act_happens(lived: Tally) -> None:
-    assert not set(WEIGHTS) - {name for name, count in lived.harm.items() if count}
+    assert not {*WEIGHTS, *MEDDLING} - {name for name, count in lived.harm.items() if count}
+
+
+def test_meddling_is_drawn_apart_and_leaves_all_else_as_it_was() -> None:
+    for seed in range(50):
+        whole = plan(seed)
+        rest = whole.plain.acts
+        assert not {act.name for act in rest} & set(MEDDLING)
+        assert [act.number for act in rest] == list(range(1, len(rest) + 1))
+        added = [act for act in whole.acts if act not in rest]
+        assert {act.number for act in added} == set(range(len(rest) + 1, len(whole.acts) + 1))
+        assert [act.at_s for act in whole.acts] == sorted(act.at_s for act in whole.acts)
+    long = plan(7, 120.0)
+    instants = {act.at_s for act in long.plain.acts}
+    together = [act.at_s in instants for act in long.acts if act.name in MEDDLING]
+    assert 0.2 < sum(together) / len(together) < 0.8
 
 
 def test_the_number_of_processes_changes_no_count(lived: Tally) -> None:

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
@@ -112,9 +113,10 @@ async def alpaca() -> AsyncIterator[Rig]:
 
 
 @asynccontextmanager
-async def in_process() -> AsyncIterator[Rig]:
+async def in_process(*, polls_apart: bool = False) -> AsyncIterator[Rig]:
     manual = FillModel(ack_latency_ms=0, cancel_latency_ms=0, replace_latency_ms=0, is_manual=True)
-    sim = InProcess(clock=RealClock(), seed=7, fill_model=manual, delays=Delays(request_s=0.002))
+    delays = Delays(request_s=0.002)
+    sim = InProcess(clock=RealClock(), seed=7, fill_model=manual, delays=delays, polls_apart=polls_apart)
     stranger, _, _ = sim.faces()
     stranger.forget_keys()
 
@@ -148,7 +150,11 @@ async def in_process() -> AsyncIterator[Rig]:
         await asyncio.wait([living])
 
 
-RIGS: dict[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {"alpaca": alpaca, "in process": in_process}
+RIGS: dict[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {
+    "alpaca": alpaca,
+    "in process": in_process,
+    "in process, polls apart": partial(in_process, polls_apart=True),
+}
 
 
 @pytest.fixture(params=sorted(RIGS))

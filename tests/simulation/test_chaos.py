@@ -38,7 +38,7 @@ def test_a_short_life_heals(number: int) -> None:
 
 
 def test_a_life_is_the_same_whatever_was_lived_before_it() -> None:
-    crowded = plan(schedule_seed(2, 374))  # many requests are broken off in one instant
+    crowded = plan(schedule_seed(2, 374)).plain  # many requests are broken off in one instant
     alone = live(crowded)
     for number in (49, 822):
         live(plan(schedule_seed(2, number)))
@@ -79,5 +79,5 @@ def test_one_seed_is_one_life() -> None:
     ],
 )
 def test_seeds_that_once_ended_in_a_violation(seed: int) -> None:
-    lived = live(plan(seed))
+    lived = live(plan(seed).plain)
     assert lived.violation is None, str(lived.violation)

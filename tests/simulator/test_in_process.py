@@ -12,6 +12,7 @@ import pytest
 from trueup.chaos.virtual import VirtualClock, run_virtual
 from trueup.core.events import FrameQuarantined, OrderReported
 from trueup.core.model import (
+    BrokerOrderId,
     ClientOrderId,
     ExecType,
     NewOrder,
@@ -323,6 +324,44 @@ def test_what_the_exchange_does_not_offer_is_refused(terms: dict[str, Any]) -> N
             await sim.broker.submit(order(**terms))
 
     beside({}, main)
+
+
+@pytest.mark.parametrize(("polls_apart", "lags"), [(False, False), (True, True)])
+def test_a_poll_reads_what_has_ended_at_an_instant_of_its_own(polls_apart: bool, lags: bool) -> None:
+    async def main(sim: InProcess) -> None:
+        await VirtualClock().sleep(1)
+        standing, ended = [await sim.broker.submit(order(name)) for name in ("c-1", "c-2")]
+        fill(sim, ended, 100)
+        (match,) = sim.exchange.view().executions()
+        asked = SnapshotRequest(
+            scope=SnapshotScope.ORDERS,
+            known=(standing.broker_order_id, ended.broker_order_id, BrokerOrderId("b-none")),
+        )
+        poll = asyncio.create_task(sim.broker.snapshot(asked))
+        await VirtualClock().sleep(0.6)
+        # half of the first request's second has passed: its list is read, and its answer on the way back
+        fill(sim, standing, 40)
+        sim.act(lambda market, at: market.bust(match.id, at))
+        snapshot = await poll
+        told = {report.broker_order_id: report.filled_quantity for report in snapshot.orders}
+        books = {standing.broker_order_id: D(40), ended.broker_order_id: D(0)}
+        before = {standing.broker_order_id: D(0), ended.broker_order_id: D(100)}
+        assert told == (books | {standing.broker_order_id: D(0)} if lags else before)
+        assert snapshot.absent == ("b-none",)
+
+    beside({"delays": Delays(request_s=1), "polls_apart": polls_apart}, main)
+
+
+def test_a_poll_that_is_read_apart_fails_with_any_of_its_requests() -> None:
+    async def main(sim: InProcess) -> None:
+        ended = await sim.broker.submit(order())
+        fill(sim, ended, 100)
+        sim.fault("rest", "error", match={"path": f"/v2/orders/{ended.broker_order_id}", "status": 500})
+        asked = SnapshotRequest(scope=SnapshotScope.ORDERS, known=(ended.broker_order_id,))
+        with pytest.raises(BrokerUnavailable):
+            await sim.broker.snapshot(asked)
+
+    beside({"polls_apart": True}, main)
 
 
 # --- order groups ---

@@ -47,7 +47,7 @@ from trueup.runtime.publisher import FRAME_S
 from trueup.runtime.run import House, Parts, run
 from trueup.simulator.broker import InProcess
 from trueup.simulator.faults import Random, seeded
-from trueup.simulator.model import AccountRules, Execution, OrderRequest, Refused
+from trueup.simulator.model import AccountRules, Execution, OrderRequest, Refused, ReplaceRequest
 from trueup.simulator.model import OrderType as TheirType
 from trueup.simulator.model import Side as TheirSide
 from trueup.simulator.model import TimeInForce as TheirTime
@@ -278,6 +278,7 @@ class Life:
             delays=setting.delays,
             symbols=SYMBOLS,
             tick_seconds=setting.tick_s,
+            polls_apart=setting.polls_apart,
             only_these=True,
         )
         self.sim.world.on_order_event(self.history.note)
@@ -527,6 +528,26 @@ class Life:
         )
         self.sim.act(lambda exchange, at: exchange.submit(request, at, is_external=True))
         return f"{request.side} {request.qty} {symbol} at {request.limit_price}"
+
+    def stranger_cancels(self, dice: Random) -> str:
+        """Another client takes back an order, whosever it is. Raises `Refused`."""
+        working = self.sim.exchange.open_orders()
+        if not working:
+            return ""
+        order = dice.choice(working)
+        self.sim.act(lambda exchange, at: exchange.cancel(order.id, at))
+        return order.client_order_id
+
+    def stranger_replaces(self, dice: Random) -> str:
+        """Another client changes an order, whosever it is. Raises `Refused`."""
+        working = self.sim.exchange.open_orders()
+        if not working:
+            return ""
+        order = dice.choice(working)
+        quantity = Decimal(dice.randint(1, 80)) if dice.random() < 0.7 else None
+        terms = ReplaceRequest(qty=quantity, limit_price=self.near(Symbol(order.symbol), dice))
+        self.sim.act(lambda exchange, at: exchange.replace(order.id, terms, at))
+        return f"{order.client_order_id}: {terms.qty} at {terms.limit_price}"
 
     def price(self, dice: Random) -> str:
         """The market jumps."""

@@ -41,6 +41,11 @@ WEIGHTS: dict[str, float] = {
 }
 """Every act and how often it comes."""
 
+MEDDLING = ("stranger_cancels", "stranger_replaces")
+"""What another client does to whatever works, ours or not; drawn apart, so that all else is the same without it."""
+MEDDLES_S = 2.0
+"""Virtual seconds between two of those, on average."""
+
 _MASK = (1 << 64) - 1
 
 
@@ -71,6 +76,8 @@ class Setting:
     disk_s: float
     tick_s: float
     checkpoint_every: int
+    polls_apart: bool
+    """A poll reads what is no longer open at another instant than the list of what is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,12 @@ class Plan:
     setting: Setting
     acts: tuple[Act, ...]
 
+    @property
+    def plain(self) -> Plan:
+        """The same without `MEDDLING` and with polls of one instant: what schedules were before 2026-11-22."""
+        setting = replace(self.setting, polls_apart=False)
+        return replace(self, setting=setting, acts=tuple(act for act in self.acts if act.name not in MEDDLING))
+
     def keeping(self, numbers: Collection[int]) -> Plan:
         """The same with no other acts than these."""
         return replace(self, acts=tuple(act for act in self.acts if act.number in numbers))
@@ -90,16 +103,32 @@ class Plan:
 def plan(seed: int, seconds: float = SHORT_S) -> Plan:
     """Draw the schedule of a seed."""
     dice = seeded(seed, "plan")
-    setting = _setting(dice)
+    setting = _setting(dice, polls_apart=seeded(seed, "polls").random() < 0.5)
     names, weights = list(WEIGHTS), list(WEIGHTS.values())
     acts: list[Act] = []
     at_s = 0.0
     while True:
         at_s += dice.choice(PAUSES_S) * dice.random()
         if at_s >= seconds:
-            return Plan(seed=seed, seconds=seconds, setting=setting, acts=tuple(acts))
+            break
         name = dice.choices(names, weights)[0]
         acts.append(Act(len(acts) + 1, round(at_s, 6), name, dice.getrandbits(32)))
+    acts += _meddling(seed, acts, seconds)
+    return Plan(seed=seed, seconds=seconds, setting=setting, acts=tuple(sorted(acts, key=lambda act: act.at_s)))
+
+
+def _meddling(seed: int, acts: list[Act], seconds: float) -> list[Act]:
+    """Half of it on the very instant of something else."""
+    dice = seeded(seed, "meddling")
+    others = [act.at_s for act in acts]
+    more: list[Act] = []
+    at_s = 0.0
+    while True:
+        at_s += dice.uniform(0, 2 * MEDDLES_S)
+        if at_s >= seconds:
+            return more
+        instant = dice.choice(others) if others and dice.random() < 0.5 else round(at_s, 6)
+        more.append(Act(len(acts) + len(more) + 1, instant, dice.choice(MEDDLING), dice.getrandbits(32)))
 
 
 def checkpoint_every(dice: Random) -> int:
@@ -107,7 +136,7 @@ def checkpoint_every(dice: Random) -> int:
     return dice.choice((7, 30, 100_000))
 
 
-def _setting(dice: Random) -> Setting:
+def _setting(dice: Random, *, polls_apart: bool) -> Setting:
     return Setting(
         fill_model=FillModel(
             ack_latency_ms=dice.choice((0, 5, 400)),
@@ -122,4 +151,5 @@ def _setting(dice: Random) -> Setting:
         disk_s=dice.choice((0.0, 0.002, 0.05, 0.3)),
         tick_s=dice.choice((1.0, 3.0)),
         checkpoint_every=checkpoint_every(dice),
+        polls_apart=polls_apart,
     )

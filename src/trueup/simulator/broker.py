@@ -149,8 +149,13 @@ class InProcess:
         tick_seconds: float = 0.5,
         connections_max: int = 1,
         only_these: bool = False,
+        polls_apart: bool = False,
     ) -> None:
-        """`only_these` lists no other symbols than `symbols`, which makes time cheaper."""
+        """`only_these` lists no other symbols than `symbols`, which makes time cheaper.
+
+        `polls_apart` reads every order that is asked for and no longer open by a request of its own, and so at another
+        instant than the list of the open ones, as a client over the wire must.
+        """
         self.world = World(
             clock=_Handed(clock),
             seed=seed,
@@ -166,13 +171,14 @@ class InProcess:
         self._latency = _Latency(delays or Delays(), Dice(seed, "delays"))
         self._symbols = symbols
         self._connections_max = connections_max
+        self._polls_apart = polls_apart
         self.broker, self.orders, self.quotes = self.faces()
 
     def faces(self) -> tuple[SimulatedBroker, SimulatedOrderEvents, SimulatedQuotes]:
         """A further set of faces, for another client of the same exchange."""
         log = FrameLog(self.world)
         return (
-            SimulatedBroker(self.world, self._clock, self._latency),
+            SimulatedBroker(self.world, self._clock, self._latency, polls_apart=self._polls_apart),
             SimulatedOrderEvents(self.world, self._clock, self._latency, log, self._connections_max),
             SimulatedQuotes(self.world, self._clock, self._latency, log, self._symbols),
         )
@@ -232,13 +238,14 @@ class _Latency:
 class SimulatedBroker:
     """The exchange asked by request and answer, with the wire's failures and without its wire."""
 
-    def __init__(self, world: World, clock: Clock, latency: _Latency) -> None:
+    def __init__(self, world: World, clock: Clock, latency: _Latency, *, polls_apart: bool = False) -> None:
         self.name = "simulator"
         self.received: list[str] = []
         """Every request that got as far as the exchange: what was asked, and its client or broker order id."""
         self._world = world
         self._clock = clock
         self._latency = latency
+        self._polls_apart = polls_apart
         self._keys_are_known = True
 
     def forget_keys(self) -> None:
@@ -327,8 +334,10 @@ class SimulatedBroker:
         return await self._read(facts, look)
 
     async def snapshot(self, request: SnapshotRequest) -> Snapshot:
-        """The books at one instant between the two that it names; a part that fails fails all of it."""
+        """The books at one instant between the two named, unless polls are read apart; all of it, or it fails."""
         started_at = self._clock.now()
+        if request.scope is SnapshotScope.ORDERS and self._polls_apart:
+            return await self._polled(request, started_at)
         wants_orders = request.scope is not SnapshotScope.POSITIONS
         wants_money = request.scope is not SnapshotScope.ORDERS
         paths = {"/v2/orders": wants_orders, "/v2/positions": wants_money, "/v2/account": wants_money}
@@ -343,6 +352,26 @@ class SimulatedBroker:
             return self._snapshot(view, request, started_at, wants_orders=wants_orders, wants_money=wants_money)
 
         return await self._read({"path": wanted[-1], "method": "GET"}, read, as_of)
+
+    async def _polled(self, request: SnapshotRequest, started_at: datetime) -> Snapshot:
+        def open_ones(view: View) -> list[OrderReport]:
+            return [_told(order) for order in view.orders() if order.is_open]
+
+        rows = await self._read({"path": "/v2/orders", "method": "GET"}, open_ones)
+        missing = sorted(set(request.known) - {row.broker_order_id for row in rows})
+        asked = (self.find(broker_order_id=order_id) for order_id in missing)
+        found: list[OrderReport | None] = []
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            found.append(answer)
+        return Snapshot(
+            scope=request.scope,
+            started_at=started_at,
+            finished_at=self._clock.now(),
+            orders=(*rows, *(row for row in found if row is not None)),
+            absent=tuple(order_id for order_id, row in zip(missing, found, strict=True) if row is None),
+        )
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -364,7 +393,7 @@ class SimulatedBroker:
             scope=request.scope,
             started_at=started_at,
             finished_at=self._clock.now(),
-            orders=tuple(_report(order, parent=order.group.parent if order.group else None) for order in told),
+            orders=tuple(_told(order) for order in told),
             executions=tuple(_execution(execution, execution.cum_qty) for execution in executions),
             absent=tuple(sorted(known - orders.keys())) if wants_orders else (),
             positions=self._positions(view) if wants_money else None,
@@ -708,6 +737,10 @@ def _request(order: NewOrder) -> OrderRequest:
         client_order_id=order.client_order_id,
         extended_hours=order.extended_hours,
     )
+
+
+def _told(order: Order) -> OrderReport:
+    return _report(order, parent=order.group.parent if order.group else None)
 
 
 def _report(order: Order, reason: str | None = None, *, parent: str | None = None) -> OrderReport:
