@@ -431,7 +431,7 @@ def _after_report(belief: Belief, changes: Changes, order: Order, leg: Leg, join
     order.confirmed_at = changes.at
     order.absent_since = None
     if order.in_doubt is not None or order.in_flight is not None:
-        _clear_doubt(order, leg)
+        _clear_doubt(order)
         other = order.pending if join.terms_changed and order.in_doubt is _REPLACE_REQUEST else None
         if other is not None:
             changes.effects.append(FindOrder(client_order_id=other.client_order_id))
@@ -486,7 +486,7 @@ def _doubt_position(belief: Belief, changes: Changes, leg: Leg, why: str) -> Non
     changes.effects.append(TakeSnapshot(scope=SnapshotScope.FULL, reason=why))
 
 
-def _clear_doubt(order: Order, leg: Leg) -> None:
+def _clear_doubt(order: Order) -> None:
     """A report ends the doubt about the request that made its leg; a cancel's doubt ends with the order's end."""
     order.settle_request(RequestKind.SUBMIT)
     if not order.asked:
