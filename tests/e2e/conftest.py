@@ -77,12 +77,18 @@ class Demo:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    """`trueup demo` in a process group of its own, ended with the test."""
+    """`trueup demo` in a process group of its own, ended with the test.
+
+    Positions are not polled meanwhile: what a gap hides is then always found by the poll of orders first.
+    """
     port = free_port()
     state = tmp_path / "state"
     log = (tmp_path / "demo.log").open("w+")
     process = subprocess.Popen(
-        [sys.executable, "-m", "trueup", "demo", "--port", str(port), "--state", str(state)],
+        [
+            *(sys.executable, "-m", "trueup", "demo"),
+            *("--port", str(port), "--state", str(state), "--set", "positions_poll_s=3600"),
+        ],
         stdout=log,
         stderr=subprocess.STDOUT,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "XDG_RUNTIME_DIR": str(tmp_path)},
