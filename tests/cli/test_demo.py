@@ -113,7 +113,7 @@ def test_demo_ends_when_its_exchange_does(start: Start, tmp_path: Path) -> None:
     assert "Traceback" not in demo.errors()
 
 
-def test_demo_tells_people_what_to_try(environment: dict[str, str], tmp_path: Path) -> None:
+def test_demo_tells_people_what_to_try(environment: dict[str, str], trueup: Run, tmp_path: Path) -> None:
     port = free_port()
     arguments = [*TRUEUP, "demo", "--port", str(port), "--state", str(tmp_path / "s"), "--strategy", "none"]
     said = tmp_path / "said"
@@ -125,6 +125,9 @@ def test_demo_tells_people_what_to_try(environment: dict[str, str], tmp_path: Pa
             assert f"http://127.0.0.1:{port}" in panel
             assert "trueup sim cut trade_updates --seconds 10" in panel
             assert str(tmp_path / "s") in panel
+            assert f"export TRUEUP_URL=http://127.0.0.1:{port}" in panel
+            lost = trueup("status", "--url", f"http://127.0.0.1:{free_port()}")
+            assert f"the demo is at http://127.0.0.1:{port}: say so with --url or TRUEUP_URL" in lost.err
         finally:
             demo.send_signal(signal.SIGINT)
             assert demo.wait(60) == 0

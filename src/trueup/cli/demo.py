@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.cli import demofile
+from trueup.cli.gateway import DEFAULT_URL
 from trueup.cli.loops import log_to, run_until_stopped
 from trueup.cli.output import EXIT_INTERNAL, EXIT_UNAVAILABLE, CommandFailed, JsonFlag, emit, note, out
 from trueup.cli.running import SetOption, pairs
@@ -193,6 +194,8 @@ def _welcome(found: demofile.Demo) -> Panel:
     tries = Table.grid(padding=(0, 2))
     tries.add_column(style="bold", no_wrap=True)
     tries.add_column(style="dim")
+    if found.gateway_url != DEFAULT_URL:
+        tries.add_row(f"export TRUEUP_URL={found.gateway_url}", "so that trueup's commands find it")
     tries.add_row("trueup sim cut trade_updates --seconds 10", "cut the stream of our own orders")
     tries.add_row("trueup status --watch", "see how sure trueup is, and how it heals")
     tries.add_row("trueup orders submit BUY AAPL 10", "an order of your own")

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 import typer
 
+from trueup.cli import demofile
 from trueup.cli.output import (
     EXIT_NO,
     EXIT_NOT_ALLOWED,
@@ -130,12 +131,19 @@ class Remote:
 
 
 def gateway(url: str | None) -> Remote:
-    """The running trueup that commands talk to."""
+    """The running trueup that commands talk to.
+
+    A demo elsewhere is named and never taken instead: a kill that is meant for an account must not end at a toy.
+    """
     address = url or os.environ.get("TRUEUP_URL") or DEFAULT_URL
+    demo = demofile.find()
+    hint = "start it with `trueup demo` or `trueup run`, or say where it is with --url"
+    if demo is not None and demo.gateway_url != address:
+        hint = f"the demo is at {demo.gateway_url}: say so with --url or TRUEUP_URL"
     return Remote(
         address,
         what="trueup",
-        hint="start it with `trueup demo` or `trueup run`, or say where it is with --url",
+        hint=hint,
         token=os.environ.get("TRUEUP_TOKEN", ""),
     )
 
