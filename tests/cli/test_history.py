@@ -52,6 +52,11 @@ def test_a_running_trueup_and_its_folder_tell_the_same(story: dict[str, str], tr
     shown = trueup(*question, "--url", story["url"])
     assert "nothing was known of this order" in shown.out
     assert "sent the order as tu-" in shown.out
+    narrow = trueup(*question, "--url", story["url"], COLUMNS="80").out
+    assert "→ sent the order as tu-" in narrow
+    assert {"command", "us", "stream", "FILLED"} <= set(narrow.split()), "a narrow screen leaves nothing out"
+    story_lines = narrow[narrow.index("what we learned") :].splitlines()
+    assert max(len(line.rstrip()) for line in story_lines) <= 80
     drifts = json.loads(trueup("drift", "--url", story["url"], "--json").out)
     assert drifts["drifts"] == json.loads(trueup("drift", "--state", story["state"], "--json").out)["drifts"]
     assert [gap["reason"] for gap in drifts["gaps"]] == ["process start"]

@@ -142,7 +142,7 @@ def test_the_life_of_an_order_from_the_command_line(house: House, exchange: Proc
     detail = until(partly, told="the partial fill")
     assert [Decimal(str(fill["quantity"])) for fill in detail["executions"]] == [4]
     shown = house.say("orders", "show", placed["id"])
-    assert "4 of 10" in shown
+    assert "4/10" in shown
     assert "timeline" in shown
     assert "executions" in shown
     assert "PARTIALLY_FILLED" in shown

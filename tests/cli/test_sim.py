@@ -103,8 +103,9 @@ def test_orders_prices_fills_and_busts_reach_the_books(exchange: Process, trueup
 
     truth = until(books, told="the execution in the books")
     assert truth["positions"] == {"AAPL": "4"}
-    shown = trueup("sim", "truth", "--url", url)
-    assert "4 of 10" in shown.out
+    shown = trueup("sim", "truth", "--url", url, COLUMNS="80")
+    assert "4/10" in shown.out
+    assert order_id in shown.out, "whole, as `sim fill` wants it"
     assert "AAPL 4" in shown.out
     execution = truth["executions"][0]["id"]  # type: ignore[index]
     busted = trueup("sim", "bust", execution, "--url", url)

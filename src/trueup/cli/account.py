@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.cli.gateway import UrlOption, gateway, segment
+from trueup.cli.ledger import Line, ledger
 from trueup.cli.output import (
     EXIT_NO,
     EXIT_USAGE,
@@ -33,6 +34,7 @@ from trueup.cli.output import (
     number,
     out,
     span,
+    standing,
     styled,
 )
 from trueup.cli.running import AlpacaUrl
@@ -162,19 +164,17 @@ def list_orders(
 
 
 def _orders_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("id", "side", "symbol", "filled", "price", "status", "detail", "learned by", "changed at (UTC)"):
-        table.add_column(title, justify="right" if title in ("filled", "price") else "left", no_wrap=title == "id")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("id", "side", "symbol", "filled", "price", "status", "by", "changed (UTC)"):
+        table.add_column(title, justify="right" if title in ("filled", "price") else "left", no_wrap=title != "status")
     for row in rows:
-        detail = row["detail"] + (f" in doubt ({row['in_doubt']})" if row["in_doubt"] else "")
         table.add_row(
             row["id"],
             styled(row["side"]),
             row["symbol"],
-            f"{number(row['filled_quantity'])} of {number(row['quantity'])}",
+            f"{number(row['filled_quantity'])}/{number(row['quantity'])}",
             number(row["average_price"]),
-            styled(row["status"]),
-            detail,
+            standing(row),
             row["source"],
             moment(row["updated_at"]),
         )
@@ -194,42 +194,39 @@ def show_order(
         emit(detail)
         return
     out.print(_orders_table([detail["order"]]))
-    timeline = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="timeline", title_justify="left")
-    for title in ("at", "event", "by", "late", "status after", "filled after", "note"):
-        timeline.add_column(title, justify="right" if title in ("at", "late", "filled after") else "left")
-    for line in detail["timeline"]:
-        timeline.add_row(
-            str(line["offset"]),
-            line["event"],
-            line["source"],
-            _late(line["broker_at"], line["arrived_at"]),
-            line["status_after"],
-            number(line["filled_after"]),
+    entries = [
+        Line(
+            (
+                str(line["offset"]),
+                line["event"],
+                line["source"],
+                _late(line["broker_at"], line["arrived_at"]),
+                line["status_after"],
+                number(line["filled_after"]),
+            ),
             line["text"],
             style="" if line["changed"] else "dim",
         )
-    out.print(timeline)
+        for line in detail["timeline"]
+    ]
+    heads = ("at", "event", "by", "late", "status after", "filled after", "note")
+    out.print(ledger("timeline", heads, entries, width=out.width, numbers=("at", "late", "filled after")))
     if detail["executions"]:
-        fills = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="executions", title_justify="left")
-        for title in ("at (UTC)", "quantity", "price", "learned by", "late", "note"):
-            fills.add_column(title, justify="right" if title in ("quantity", "price", "late") else "left")
+        fills = []
         for fill in detail["executions"]:
-            notes = [
-                word
-                for word, flag in (("missed by the stream", "missed_by_stream"), ("inferred", "inferred"))
-                if fill[flag]
-            ]
+            flags = (("missed by the stream", "missed_by_stream"), ("inferred", "inferred"))
+            notes = ", ".join(word for word, flag in flags if fill[flag])
             late = fill["late_s"]
-            fills.add_row(
+            cells = (
                 moment(fill["entry_time"]),
                 number(fill["quantity"]),
                 number(fill["entry_price"]),
                 fill["source"],
                 span(None if late is None else float(late)),
-                ", ".join(notes),
-                style="yellow" if notes else "",
             )
-        out.print(fills)
+            fills.append(Line(cells, notes, style="yellow" if notes else ""))
+        titles = ("at (UTC)", "quantity", "price", "learned by", "late", "note")
+        out.print(ledger("executions", titles, fills, width=out.width, numbers=("quantity", "price", "late")))
     for gap in detail["gaps"]:
         end = moment(gap["closed_at"]) if gap["closed_at"] else "now"
         line = f"gap {moment(gap['opened_at'])} to {end}: {gap['reason']}"

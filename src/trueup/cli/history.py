@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from trueup.cli.gateway import UrlOption, gateway, segment
+from trueup.cli.ledger import Line, ledger
 from trueup.cli.output import (
     EXIT_NO,
     EXIT_USAGE,
@@ -29,6 +28,7 @@ from trueup.cli.output import (
     out,
     parse_time,
     span,
+    standing,
     styled,
 )
 
@@ -88,8 +88,8 @@ def _show(story: dict[str, Any]) -> None:
         "  ",
         styled(row["side"]),
         f" {number(row['quantity'])} {row['symbol']} {row['type']}  ",
-        styled(row["status"]),
-        f" ({row['detail']}), filled {number(row['filled_quantity'])}",
+        standing(row),
+        f", filled {number(row['filled_quantity'])}",
     )
     out.print(head)
     names = [row["client_order_id"], *row["broker_order_ids"]]
@@ -146,48 +146,45 @@ def _said(line: dict[str, Any]) -> str:
 
 
 def _timeline(lines: list[dict[str, Any]], deeds: list[dict[str, Any]]) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="what we learned and did", title_justify="left")
-    for title in ("entry", "when (UTC)", "by", "broker knew", "late", "status after", "filled", "what"):
-        _column(table, title, ("entry", "late", "filled"))
     told = [(line["offset"], 0, line) for line in lines] + [(deed["offset"], 1, deed) for deed in deeds]
+    entries = []
     for offset, kind, item in sorted(told, key=lambda each: each[:2]):
         if kind:
             times = f" ({item['times']} times)" if item["times"] > 1 else ""
-            what = Text(f"→ {item['what']}{times}")
-            table.add_row(str(offset), _clock(item["at"]), "us", "", "", "", "", what, style="cyan")
+            cells = (str(offset), _clock(item["at"]), "us", "", "", "")
+            entries.append(Line(cells, f"→ {item['what']}{times}", style="cyan"))
             continue
         known = item["broker_at"]
-        table.add_row(
+        cells = (
             str(offset),
             _clock(item["arrived_at"]),
             item["source"],
-            "–" if known is None else _clock(known),
+            "–" if known is None else _clock(known, beside=item["arrived_at"]),
             "–" if known is None else _span_between(known, item["arrived_at"]),
-            item["status_after"],
-            number(item["filled_after"]),
-            Text(_said(item)),
-            style="" if item["changed"] else "dim",
+            f"{item['status_after']} {number(item['filled_after'])}",
         )
-    return table
+        entries.append(Line(cells, _said(item), style="" if item["changed"] else "dim"))
+    heads = ("entry", "when (UTC)", "by", "broker knew", "late", "status, filled", "what")
+    return _ledger("what we learned and did", heads, entries)
 
 
 def _executions(fills: list[dict[str, Any]]) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="executions", title_justify="left")
-    for title in ("at (UTC)", "quantity", "price", "learned by", "late", "execution", "note"):
-        _column(table, title, ("quantity", "price", "late"))
+    entries = []
     for fill in fills:
         flags = (("missed by the stream", fill["missed_by_stream"]), ("inferred", fill["inferred"]))
         late = fill["late_s"]
-        table.add_row(
+        cells = (
             _clock(fill["entry_time"]),
             number(fill["quantity"]),
             number(fill["entry_price"]),
             fill["source"],
             "–" if late is None else span(float(late)),
-            fill["execution_id"],
-            ", ".join(word for word, is_so in flags if is_so),
         )
-    return table
+        words = ", ".join(
+            [*([fill["execution_id"]] if fill["execution_id"] else []), *(w for w, is_so in flags if is_so)]
+        )
+        entries.append(Line(cells, words))
+    return _ledger("executions", ("at (UTC)", "quantity", "price", "learned by", "late", "execution"), entries)
 
 
 def drift(state: StateOption = None, url: UrlOption = None, as_json: JsonFlag = False) -> None:
@@ -214,54 +211,50 @@ def drift(state: StateOption = None, url: UrlOption = None, as_json: JsonFlag = 
 
 
 def _drifts(drifts: list[dict[str, Any]]) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="drift", title_justify="left")
-    for title in ("first seen (UTC)", "lasted", "kind", "of", "believed", "broker said", "ended", "cause", "healed by"):
-        _column(table, title, ())
+    entries = []
     for row in drifts:
         ended = row["ended_at"]
-        end = row["state"] + (", trued up" if row["trued_up"] else "")
-        table.add_row(
+        cells = (
             _clock(row["first_seen_at"]),
             "still" if ended is None else _span_between(row["first_seen_at"], ended),
-            row["kind"],
-            row["subject"],
+            f"{row['kind']} {row['subject']}",
             row["believed"],
             row["reported"],
-            end,
-            Text(row["cause"]),
-            Text(row["ended_by"]),
-            style="yellow" if ended is None else "",
+            row["state"] + (", trued up" if row["trued_up"] else ""),
         )
-    return table
+        words = "; ".join(text for text in (row["cause"], row["ended_by"]) if text)
+        entries.append(Line(cells, words, style="yellow" if ended is None else ""))
+    heads = ("first seen (UTC)", "lasted", "of", "believed", "broker said", "ended", "cause; healed by")
+    return _ledger("drift", heads, entries)
 
 
 def _gaps(gaps: list[dict[str, Any]]) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="gaps", title_justify="left")
-    for title in ("opened (UTC)", "lasted", "missed fills", "learned by", "reason"):
-        _column(table, title, ("missed fills",))
+    entries = []
     for gap in gaps:
         ended = gap["closed_at"]
         ways = ", ".join(f"{way} {count}" for way, count in gap["learned_by"].items())
-        table.add_row(
+        cells = (
             _clock(gap["opened_at"]),
             "still" if ended is None else _span_between(gap["opened_at"], ended),
             str(gap["missed"]),
             ways,
-            Text(gap["reason"]),
-            style="yellow" if ended is None else "",
         )
-    return table
+        entries.append(Line(cells, gap["reason"], style="yellow" if ended is None else ""))
+    return _ledger("gaps", ("opened (UTC)", "lasted", "missed fills", "learned by", "reason"), entries)
 
 
-def _column(table: Table, title: str, numbers: tuple[str, ...]) -> None:
-    is_whole = title.endswith("(UTC)") or title in ("broker knew", "entry", "late", "lasted", "status after")
-    table.add_column(title, justify="right" if title in numbers else "left", no_wrap=is_whole)
+def _ledger(title: str, columns: tuple[str, ...], lines: list[Line]) -> RenderableType:
+    numbers = ("entry", "late", "quantity", "price", "missed fills")
+    return ledger(title, columns, lines, width=out.width, numbers=numbers)
 
 
-def _clock(at: str) -> str:
-    """To the millisecond: the question is often about less than a second."""
-    moment = parse_time(at)
-    return "" if moment is None else moment.astimezone(UTC).strftime("%m-%d %H:%M:%S.%f")[:-3]
+def _clock(at: str, *, beside: str = "") -> str:
+    """To the millisecond: the question is often about less than a second. Without the day that it shares with one."""
+    moment, neighbour = parse_time(at), parse_time(beside or None)
+    if moment is None:
+        return ""
+    is_same_day = neighbour is not None and neighbour.astimezone(UTC).date() == moment.astimezone(UTC).date()
+    return moment.astimezone(UTC).strftime("%H:%M:%S.%f" if is_same_day else "%m-%d %H:%M:%S.%f")[:-3]
 
 
 def _span_between(first: str, second: str) -> str:

@@ -123,6 +123,16 @@ def styled(word: object) -> Text:
     return Text(text, style=STYLES.get(text, ""))
 
 
+def standing(order: dict[str, Any]) -> Text:
+    """How an order stands: its status, what the broker calls it where that says more, and what of it is in doubt."""
+    text = styled(order["status"])
+    if order["detail"] not in (order["status"], "CANCELED"):  # which is CANCELLED, as the broker spells it
+        text.append(f" ({order['detail']})", style="default")
+    if order["in_doubt"]:
+        text.append(f", its {order['in_doubt']} in doubt", style="yellow")
+    return text
+
+
 def rfc3339(value: datetime) -> str:
     """A time as text in UTC with a Z."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -146,15 +146,16 @@ def truth(
     if as_json:
         emit(books)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="orders, newest first", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.title, table.title_justify = "orders, newest first", "left"
     for title in ("broker order id", "side", "symbol", "filled", "price", "status"):
-        table.add_column(title, justify="right" if title in ("filled", "price") else "left")
+        table.add_column(title, justify="right" if title in ("filled", "price") else "left", no_wrap=title != "status")
     for order in list(reversed(books["orders"]))[:limit]:
         table.add_row(
             order["id"],
             styled(str(order["side"]).upper()),
             order["symbol"],
-            f"{number(order['filled_qty'])} of {number(order['qty'])}",
+            f"{number(order['filled_qty'])}/{number(order['qty'])}",
             number(order["filled_avg_price"]),
             order["status"],
         )
