@@ -31,6 +31,17 @@ def test_a_long_life_heals(seed: int) -> None:
     assert lived.steps > 200
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        239507974556704,  # a replacing order whose cancel was under way was filled, and then again with 0 shares
+    ],
+)
+def test_seeds_that_once_ended_in_a_violation_as_another_client_meddled(seed: int) -> None:
+    lived = live(plan(seed))
+    assert lived.violation is None, str(lived.violation)
+
+
 @pytest.mark.parametrize("number", range(40))
 def test_a_short_life_heals(number: int) -> None:
     lived = live(plan(schedule_seed(1, number)))

@@ -265,6 +265,18 @@ def test_a_cancel_under_way_stops_a_replace_that_would_finish_first() -> None:
     assert scene.now(old).status is Status.CANCELED
 
 
+def test_a_replacing_order_whose_cancel_is_under_way_neither_trades_nor_takes_the_place_of_the_old_one() -> None:
+    scene = Scene(replace(PROMPT, replace_latency_ms=100, cancel_latency_ms=300))
+    old = scene.order(kind="limit", limit_price="90")
+    new = scene.exchange.replace(old.id, ReplaceRequest(limit_price=d(101)), after(1))
+    scene.exchange.cancel(new.id, after(2))
+    scene.exchange.set_quote(quote("99.98", "100", "100"), after(50))
+    scene.exchange.advance(after(400))
+    assert (scene.now(old).status, scene.now(new).status) == (Status.NEW, Status.REJECTED)
+    assert (scene.qty, scene.now(new).filled_qty) == (0, 0)
+    assert scene.told()[-2:] == ["order_replace_rejected", "rejected"]
+
+
 REPLACE_REFUSALS = [
     ({}, "order parameters are not changed"),
     ({"limit_price": "90"}, "order parameters are not changed"),

@@ -849,6 +849,8 @@ class Exchange:
             order = self._follow(order, quote)
         if self.fill_model.is_manual or quote is None:
             return
+        if order.replaces is not None and self._replacing.get(order.replaces, ("", None))[0] == order.id:
+            return  # also once its cancel has been asked for: until then the order that it is to replace is the one
         if order.status not in WORKABLE if order.group is None else not self._may_match(order):
             return
         if order.stop_price is not None and not order.is_triggered:
@@ -961,7 +963,8 @@ class Exchange:
             # A held stop may have shrunk with its take-profit since.
             total = old.qty
         carried = self._carried_qty(old, total) if total is not None else None
-        if not old.is_open or old.cancel_requested_at is not None or (carried is not None and carried <= 0):
+        is_wanted = all(order.is_open and order.cancel_requested_at is None for order in (old, new))
+        if not is_wanted or (carried is not None and carried <= 0):
             self._refuse_replace(old_id, at)
             return
         del self._replacing[old_id]
