@@ -849,8 +849,8 @@ class Exchange:
             order = self._follow(order, quote)
         if self.fill_model.is_manual or quote is None:
             return
-        if order.replaces is not None and self._replacing.get(order.replaces, ("", None))[0] == order.id:
-            return  # also once its cancel has been asked for: until then the order that it is to replace is the one
+        if self._is_shadow(order):
+            return
         if order.status not in WORKABLE if order.group is None else not self._may_match(order):
             return
         if order.stop_price is not None and not order.is_triggered:
@@ -1288,7 +1288,8 @@ class Exchange:
         return held
 
     def _is_shadow(self, order: Order) -> bool:
-        return order.replaces is not None and order.replaces in self._replacing and order.status is Status.PENDING_NEW
+        """True while its replace is not decided, whatever its own status: the order that it is to replace stands."""
+        return order.replaces is not None and self._replacing.get(order.replaces, ("", None))[0] == order.id
 
     def _reserved_qty(self, order: Order) -> Decimal:
         qty = order.leaves_qty
